@@ -1,0 +1,27 @@
+"""Install rts_nb; every field comes from settings.ini, exact versions from requirements.txt."""
+from configparser import ConfigParser
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+config = ConfigParser(delimiters=['='])
+config.read(here/'settings.ini', encoding='utf-8')
+cfg = config['DEFAULT']
+
+setup(
+    name=cfg['lib_name'],
+    version=cfg['version'],
+    description=cfg['description'],
+    long_description=(here/'README.md').read_text(encoding='utf-8') if (here/'README.md').exists() else '',
+    long_description_content_type='text/markdown',
+    author=cfg['author'],
+    license='MIT',
+    keywords=cfg['keywords'],
+    packages=find_packages(include=['rts_nb', 'rts_nb.*']),
+    python_requires='>=' + cfg['min_python'],
+    install_requires=cfg['requirements'].split(),
+    extras_require={'dev': cfg['dev_requirements'].split(), 'public': cfg['public_requirements'].split()},
+    entry_points={'nbdev': [f'{cfg["lib_name"]}={cfg["lib_name"]}._modidx:d']},
+    zip_safe=False,
+)
