@@ -6,15 +6,15 @@
 __all__ = ['WEIGHT_MODES', 'LOSSES', 'split_valid', 'MaskedLoss', 'pixel_mean', 'class_weight', 'PixelLoss', 'BalancedBCE',
            'Focal', 'soft_counts', 'Tversky', 'FocalDice', 'loss_parameters', 'build_loss', 'LossConfig']
 
-# %% ../nbs/10_losses.ipynb #f7ef0f33
+# %% ../nbs/10_losses.ipynb #31f5c403
 import difflib, inspect
 
 import torch
+from pydantic import model_validator
 from torch import nn
 from torch.nn.functional import logsigmoid
 
 from .data import Section
-from pydantic import model_validator
 
 # %% ../nbs/10_losses.ipynb #3abd237e
 def split_valid(logits, # (N, 1, H, W) or (H, W), any float dtype

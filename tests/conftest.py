@@ -1,0 +1,26 @@
+"""Tests run on the test config and in an empty folder of runs, unless `make test` has made one already."""
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+MADE = None
+
+if 'RTS_RUNS' not in os.environ:
+    MADE = os.environ['RTS_RUNS'] = tempfile.mkdtemp(prefix='rts_runs_')
+os.environ.setdefault('RTS_CONFIG', 'configs/test.yaml')
+
+
+def pytest_sessionfinish():
+    if MADE: shutil.rmtree(MADE, ignore_errors=True)
+
+
+@pytest.fixture
+def public_images():
+    "The public images, where they are: $RTS_PUBLIC_IMAGES, data/rts-yang2023, or ../shared/data/rts-yang2023."
+    for folder in (os.environ.get('RTS_PUBLIC_IMAGES'), ROOT/'data'/'rts-yang2023', ROOT.parent/'shared'/'data'/'rts-yang2023'):
+        if folder and (Path(folder)/'images').is_dir(): return Path(folder)
+    pytest.skip('the public images are not here (set RTS_PUBLIC_IMAGES to see this test run)')
