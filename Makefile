@@ -16,35 +16,35 @@ export CUBLAS_WORKSPACE_CONFIG := :4096:8
 export OMP_WAIT_POLICY := PASSIVE
 export PATH := $(BIN):$(PATH)
 export MLFLOW_DISABLE_TELEMETRY := true
-export JUPYTER_PLATFORM_DIRS := 1
 
-DEMO := $(or $(RTS_RUNS),runs)
-CONFIG ?= configs/sample.yaml
-NAME = $(basename $(notdir $(CONFIG)))
-RUN = $(DEMO)/$(NAME)/seed-42
+RUN := $(or $(RTS_RUNS),runs)/sample/seed-42
 
-.PHONY: help env demo test clean-check readme prep kernel
+.PHONY: help env demo test readme prep
+.SILENT:
 
 help: ## what there is to make
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 env: $(STAMP) ## the environment, installed or finished if it was cut off
 
-# The stamp is written last and named after what it was installed from: an install that was cut off, or is of other pins, has none.
+# The stamp is written last and named after what it was installed from. An install that was cut off leaves its mark and is begun anew,
+# since half a package can look like a whole one to pip.
 $(STAMP):
-	rm -f $(VENV)/.installed-*
 	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"rts_nb needs Python 3.11 or newer, this is {sys.version.split()[0]}; name another one: make PYTHON=python3.11 ...")'
-	test -x $(BIN)/python && $(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	echo 'installing into $(VENV), some minutes the first time'
+	if test -e $(VENV)/.installing; then echo 'an earlier install into $(VENV) was cut off; beginning anew'; fi
+	if test -e $(VENV)/.installing || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then $(PYTHON) -m venv --clear $(VENV); fi
+	touch $(VENV)/.installing; rm -f $(VENV)/.installed-*
+	echo 'installing into $(VENV): about 6 GB and some minutes, the first time only'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e '.[public]'
 	$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name python3 --env PYTHONHASHSEED 42 --env CUBLAS_WORKSPACE_CONFIG :4096:8 --env OMP_WAIT_POLICY PASSIVE >/dev/null
+	echo 'export PYTHONHASHSEED=42 CUBLAS_WORKSPACE_CONFIG=:4096:8 OMP_WAIT_POLICY=PASSIVE MLFLOW_DISABLE_TELEMETRY=true' >> $(VENV)/bin/activate
 	if git rev-parse --git-dir >/dev/null 2>&1; then git config diff.ipynb.textconv '$(VENV)/bin/jupyter nbconvert --log-level=ERROR --to markdown --stdout'; fi
-	touch $@
+	rm $(VENV)/.installing; touch $@
 
-demo: $(STAMP) ## sample data, training, calibration and map, with executed notebooks (also: make demo CONFIG=configs/public.yaml)
+demo: $(STAMP) ## sample data, training, calibration and map, with executed notebooks
 	mkdir -p $(RUN)/notebooks
-	papermill --inject-output-path nbs/20_train.ipynb $(RUN)/notebooks/20_train.ipynb -p config $(CONFIG)
+	papermill --inject-output-path nbs/20_train.ipynb $(RUN)/notebooks/20_train.ipynb -p config configs/sample.yaml
 	papermill --inject-output-path nbs/30_calibrate.ipynb $(RUN)/notebooks/30_calibrate.ipynb -p run_dir $(RUN)
 	papermill --inject-output-path nbs/40_infer.ipynb $(RUN)/notebooks/40_infer.ipynb -p model_dir $(RUN) -p out_dir $(RUN)/map
 	python -m rts_nb.train --collect $(RUN)

@@ -9,7 +9,7 @@ __all__ = ['RASTERS', 'NODATA', 'MASK_NODATA', 'GEOD', 'TO_DEGREES', 'COLUMNS', 
            'finished_scene', 'map_scene', 'write_layers', 'write_log', 'infer', 'map_path', 'what_runs',
            'draw_graticule', 'draw_scale_bar', 'draw_scene', 'show_map', 'detections', 'results', 'main']
 
-# %% ../nbs/40_infer.ipynb #6516b824
+# %% ../nbs/40_infer.ipynb #9853a525
 import argparse, contextlib, datetime, glob, hashlib, json, os, shutil, sys, time
 from pathlib import Path
 from xml.etree import ElementTree
@@ -28,7 +28,8 @@ from rasterio.enums import Resampling
 from rasterio.errors import RasterioError
 from rasterio.features import geometry_mask, shapes
 from rasterio.shutil import copy as copy_raster
-from rasterio.windows import Window, from_bounds
+from rasterio.windows import Window
+from scipy.ndimage import gaussian_filter1d
 from scipy.special import expit
 from shapely import Polygon
 
@@ -114,19 +115,21 @@ def write_rasters(predictor: Predictor, path, out: Path, name, work, temperature
             bar.update(window.height)
     return counts
 
-# %% ../nbs/40_infer.ipynb #0c8bea05
-def _cut_corners(ring) -> np.ndarray:
-    "A rectilinear ring (n, 2), closed, in pixels, with each corner replaced by the points half a pixel (or half its edge) before and after."
-    a, b = np.asarray(ring)[:-1], np.asarray(ring)[1:]
-    step = (b-a)*np.minimum(.5/np.linalg.norm(b-a, axis=1), .5)[:, None]
-    return np.stack([a+step, b-step], 1).reshape(-1, 2)
+# %% ../nbs/40_infer.ipynb #2f26f7f8
+def _smooth_ring(ring, sigma, most) -> np.ndarray:
+    "Points (n, 2) half a pixel apart along a closed ring on pixel corners, each moved by at most `most` pixels; sigma in pixels."
+    points = shapely.get_coordinates(shapely.segmentize(ring, .5))[:-1]
+    g = lambda p: gaussian_filter1d(p, 2*sigma, axis=0, mode='wrap')
+    move = 2*g(points) - g(g(points)) - points
+    return points + move*np.minimum(1, most/np.linalg.norm(move, axis=1).clip(1e-9))[:, None]
 
 def smooth_outline(polygon: Polygon, # its vertices on pixel corners
-                   tolerance=.5) -> Polygon:
-    "A valid polygon with fewer corners whose outline stays within `tolerance` pixels of the given one."
-    cut = Polygon(_cut_corners(polygon.exterior.coords), [_cut_corners(r.coords) for r in polygon.interiors])
-    smooth = cut.simplify(tolerance-np.sqrt(.125))
-    return smooth if smooth.is_valid and not smooth.is_empty else polygon
+                   sigma=1.5, tolerance=.5) -> Polygon:
+    "A valid polygon that stays within `tolerance` pixels of the given one without its steps; the given one where that would cross itself."
+    rings = [_smooth_ring(r, sigma, .8*tolerance) for r in (polygon.exterior, *polygon.interiors)]
+    smooth = Polygon(rings[0], rings[1:])
+    thin = smooth.simplify(.2*tolerance)
+    return next((p for p in (thin, smooth) if p.is_valid and p.geom_type == 'Polygon' and p.area > 0), polygon)
 
 def pixel_polygons(mask, # a path, or an array
                    ) -> list:
@@ -382,22 +385,21 @@ def draw_scale_bar(ax, bounds):
     ax.plot([x, x+length], [y, y], color='white', lw=3, solid_capstyle='butt', zorder=5)
     ax.text(x+length/2, y+.02*height, f'{length:.0f} m' if length < 1000 else f'{length/1000:.0f} km', color='white', ha='center', fontsize=8, zorder=5)
 
-# %% ../nbs/40_infer.ipynb #600a1f32
-def _image(path, pixels=500) -> tuple:
+# %% ../nbs/40_infer.ipynb #a1796c98
+def _image(path, pixels=180) -> tuple:
     "R, G, B (h, w, 3) of a scene, reduced to at most `pixels` a side, and its bounds."
     with open_scene(path) as f:
         shape = [max(1, round(n*min(1, pixels/max(f.shape)))) for n in f.shape]
-        return np.moveaxis(f.read([1, 2, 3], out_shape=(3, *shape)), 0, -1).clip(0, 255).astype('u1'), f.bounds
+        return np.moveaxis(f.read([1, 2, 3], out_shape=(3, *shape), resampling=Resampling.average), 0, -1).clip(0, 255).astype('u1'), f.bounds
 
 def draw_scene(ax, out: Path, name, path, slumps):
-    "Draws imagery, probability over it, outlines, graticule and scale bar of one scene."
+    "Draws imagery (grey, so that colour is probability alone), probability over it, outlines, graticule and scale bar of one scene."
     rgb, b = _image(path)
     with rasterio.open(out/f'{name}_probability.tif') as f: p = f.read(1, out_shape=rgb.shape[:2], masked=True)
     extent = (b.left, b.right, b.bottom, b.top)
-    low, high = np.percentile(rgb[rgb.any(-1)], (1, 99)) if rgb.any() else (0, 1)
-    ax.imshow(((rgb-low)/(high-low)).clip(0, 1), extent=extent)
-    shown = ax.imshow(p, extent=extent, cmap='inferno', vmin=0, vmax=1, alpha=np.clip(p.filled(0)*1.2, 0, .7))
-    slumps[slumps['scene'] == name].boundary.plot(ax=ax, color='white', linewidth=1.2)
+    ax.imshow(np.ma.masked_equal(rgb.mean(-1), 0), extent=extent, cmap='gray', interpolation='bilinear')
+    shown = ax.imshow(p, extent=extent, cmap='inferno', vmin=0, vmax=1, alpha=np.where(p.filled(0) < .1, 0, .7))
+    slumps[slumps['scene'] == name].boundary.plot(ax=ax, color='black', linewidth=1)
     draw_graticule(ax, b); draw_scale_bar(ax, b)
     ax.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[], xlabel='', ylabel='', title=f'{name}: {(slumps["scene"] == name).sum()} slumps')
     return shown
@@ -407,7 +409,7 @@ def show_map(out_dir, scenes, n=4):
     out, scenes = Path(resolve(out_dir)), list_scenes(scenes)
     slumps = gpd.read_parquet(out/'rts.parquet')
     done = sorted((p for p in _records(out) if p['scene'] in scenes), key=lambda p: -p['area_m2'])[:n]
-    fig, axes = plt.subplots(1, len(done), figsize=(4*len(done)+.6, 4), dpi=80, squeeze=False, layout='constrained')
+    fig, axes = plt.subplots(1, len(done), figsize=(3.8*len(done)+.6, 3.7), dpi=66, squeeze=False, layout='constrained')
     for ax, p in zip(axes[0], done): shown = draw_scene(ax, out, p['scene'], scenes[p['scene']], slumps)
     fig.colorbar(shown, ax=axes, label='calibrated probability of RTS', shrink=.8)
     fig.suptitle(f'{len(slumps)} slumps, {slumps["area_m2"].sum()/1e4:.1f} ha, outlined where the probability reaches the threshold')

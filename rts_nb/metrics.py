@@ -560,6 +560,24 @@ def interval(self:ScoreHistogram,
     n_units = use.sum() if (unit or chosen) == 'tile' else number.max() + 1
     return _interval(fn(self), fn(self._coarse(use.astype(int))), values, unit or chosen, n_units)
 
+# %% ../nbs/11_metrics.ipynb #5b669712
+def _divided(counts, k, share): return counts[:k].sum() + share*counts[k]
+
+@patch
+def threshold_interval(self:ScoreHistogram, threshold, # probability
+                       ratio=None, temperature=1., n=1000, seed=42) -> dict:
+    "95 % intervals of `precision` and `recall` of the pixels at a threshold, over resampled blocks, or tiles where there are fewer than 20 blocks."
+    at, fine = self.at_threshold(threshold, ratio, temperature), self.classes(ratio)
+    whole_bins = [c.reshape(-1, COARSE).sum(1) for c in fine]
+    k = min(int((whole_bins[0].cumsum() + whole_bins[1].cumsum() <= at.tp + at.fp).sum()), len(whole_bins[0]) - 1)
+    shares = [max(above - c[:k].sum(), 0)/c[k] if c[k] else 0. for c, above in zip(whole_bins, (at.tp, at.fp))]
+    use = self.table.weights(ratio, self.negatives, self.seed) > 0
+    unit, number = self.table.units(use)
+    drawn = np.array([[_divided(c, k, s) for c, s in zip(h.classes(ratio), shares)] + [h.classes(ratio)[0].sum()] for h in self.resample(np.random.default_rng(seed), ratio, n)])
+    n_units = use.sum() if unit == 'tile' else number.max() + 1
+    values = dict(precision=precision_score(drawn[:, 0], drawn[:, 1]), recall=recall_score(drawn[:, 0], drawn[:, 2] - drawn[:, 0]))
+    return {name: _interval(getattr(at, name), getattr(at, name), v, unit, n_units) for name, v in values.items()}
+
 # %% ../nbs/11_metrics.ipynb #e26c565c
 @patch
 def redraw(self:ScoreHistogram, seed, ratio=None) -> ScoreHistogram:

@@ -220,7 +220,7 @@ def open_scene(path, extra_channels=()):
         if src.crs != CRS or t.b or t.d or t.e > 0: src = stack.enter_context(WarpedVRT(src, crs=CRS, resampling=Resampling.bilinear))
         yield src
 
-# %% ../nbs/16_predict.ipynb #74d9a74c
+# %% ../nbs/16_predict.ipynb #b838e185
 class Rows:
     "Rows of an open scene, read once from top to bottom and mirrored beyond its edges."
     def __init__(self, src, bands, path):
@@ -233,7 +233,9 @@ class Rows:
         try: pixels, mask = self.src.read(self.bands, window=window), self.src.read_masks([1, 2, 3], window=window)
         except RasterioError as e:
             raise DataError(f'{show_path(self.path)}: rows {top} to {bottom-1} of {self.src.height} cannot be read ({str(e.__cause__ or e).splitlines()[0]}); is the file complete?') from None
-        return pixels, mask.any(0) & pixels[:3].any(0) & np.isfinite(pixels).all(0)
+        finite = np.isfinite(pixels).all(0)
+        pixels[:, ~finite] = 0 # or one NaN would spread over its whole window
+        return pixels, mask.any(0) & pixels[:3].any(0) & finite
 
     def get(self, top, bottom) -> tuple:
         "Pixels (C, bottom-top, width) and validity (bottom-top, width); `top` must not decrease from call to call."

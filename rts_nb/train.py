@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'learning_rates', 'smoothed', 'should_stop', 'device_name', 'environment', 'version_faults', 'preflight',
-           'tracking_uri', 'Tracker', 'tile_records', 'score_tiles', 'ratio_metrics', 'validation_metrics', 'Trainer',
-           'claim', 'finished', 'load_run', 'pixel_counts', 'flat_metrics', 'flat_config', 'training_profile', 'train',
-           'sample_run', 'report_path', 'expect_report', 'collect_reports', 'main', 'keep_figure', 'what_runs',
-           'show_batch', 'show_curves', 'show_pr_curves', 'show_panel', 'results']
+           'tracking_uri', 'Tracker', 'tile_records', 'score_tiles', 'pixel_size', 'ratio_metrics', 'object_metrics',
+           'validation_metrics', 'Trainer', 'claim', 'finished', 'load_run', 'class_counts', 'flat_metrics',
+           'flat_config', 'training_profile', 'train', 'sample_run', 'report_path', 'expect_report', 'collect_reports',
+           'main', 'keep_figure', 'what_runs', 'show_batch', 'show_curves', 'show_pr_curves', 'show_panel', 'results']
 
-# %% ../nbs/20_train.ipynb #96412720
+# %% ../nbs/20_train.ipynb #2c0efe9d
 import contextlib, datetime, importlib.metadata, json, logging, math, os, platform, shutil, subprocess, sys, time
 from pathlib import Path
 
@@ -17,14 +17,15 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import psutil
+import rasterio
 import torch
 from filelock import FileLock, Timeout
 
 from .config import Config, default_config, difference, load_config, run_path, runs_root, save_config
 from .data import (ConfigError, DataError, RTSError, RunError, atomic, check_dataset, check_parameters, dataset_version, load_splits, load_stats,
-                         load_tiles, prepare, progress, project_root, resolve, show_path, show_tile, write_json)
+                         load_tiles, prepare, progress, project_root, resolve, show_path, show_tile, tile_path, write_json)
 from .loading import EvalTiles, TrainTiles, eval_loader, ratio_at, seed_everything, train_loader, unset_seeds
-from .metrics import ScoreHistogram
+from .metrics import ObjectCounts, ScoreHistogram
 from .models import build_model, load_weights, make_ema, parameter_groups, save_weights, set_phase
 from .predict import PRECISIONS, Predictor, resolve_precision, settings_of
 
@@ -180,16 +181,25 @@ def score_tiles(predictor: Predictor, cfg: Config, root, tiles, desc='validation
         if each: each(logits, batch['label'], here)
     return histogram
 
-# %% ../nbs/20_train.ipynb #e5489153
-def ratio_metrics(histogram: ScoreHistogram, ratio=None, threshold=.5) -> dict:
+# %% ../nbs/20_train.ipynb #3462b85e
+def pixel_size(root, tiles) -> float:
+    "Metres a pixel, from the grid of the first tile."
+    with rasterio.open(tile_path(root, 'rgb', tiles['Tile_id'].iloc[0])) as f: return float(f.res[0])
+
+def ratio_metrics(histogram: ScoreHistogram, ratio=None, threshold=.5, temperature=1.) -> dict:
     "PR-AUC with its interval, and IoU, F1, precision, recall at a probability, for the set weighted to 1:ratio (None: as it is)."
-    auc, at = histogram.pr_auc(ratio), histogram.at_threshold(threshold, ratio)
+    auc, at = histogram.pr_auc(ratio), histogram.at_threshold(threshold, ratio, temperature)
     return dict(pr_auc=auc.value, pr_auc_low=auc.low, pr_auc_high=auc.high, iou=at.iou, f1=at.f1, precision=at.precision, recall=at.recall, prevalence=at.prevalence, weighted=bool(at.weighted))
 
-def validation_metrics(histogram: ScoreHistogram, cfg: Config) -> dict:
-    "ratio_metrics of the set as it is, balanced (1:1), and at every ratio of the config."
+def object_metrics(objects: ObjectCounts, ratio=None, threshold=.5, iou=.3) -> dict:
+    "Object precision, recall and F1 at a probability, matched at IoU >= `iou`."
+    found = objects.scores(threshold, iou, ratio)
+    return dict(object_precision=found.precision, object_recall=found.recall, object_f1=found.f1)
+
+def validation_metrics(histogram: ScoreHistogram, objects: ObjectCounts, cfg: Config) -> dict:
+    "Pixel and object metrics of the set as it is, balanced (1:1), and at every ratio of the config."
     sets = dict(own=None, balanced=1) | {f'realistic_{r}': r for r in cfg.validation.ratios}
-    return {name: ratio_metrics(histogram, ratio) for name, ratio in sets.items()}
+    return {name: ratio_metrics(histogram, ratio) | object_metrics(objects, ratio) for name, ratio in sets.items()}
 
 # %% ../nbs/20_train.ipynb #2055c487
 class Trainer:
@@ -277,24 +287,26 @@ def _train_epoch(self: Trainer, bar) -> dict:
 
 Trainer.step, Trainer.skip, Trainer.train_epoch = _step, _skip, _train_epoch
 
-# %% ../nbs/20_train.ipynb #fece0dfb
+# %% ../nbs/20_train.ipynb #b0c76521
 def _validate(self: Trainer) -> tuple:
     "Metrics of the averaged weights on the split val, with their score histogram."
     val = self.tiles[self.tiles['split'] == 'val']
     predictor = Predictor(self.averaged, self.stats, settings_of(self.cfg), self.device, self.precision)
-    losses = []
-    def each(logits, labels, records): losses.append(float(self.loss(logits, labels.float())))
+    losses, objects = [], ObjectCounts([.5], pixel_size=pixel_size(self.root, val), negatives=self.cfg.validation.negatives)
+    def each(logits, labels, records):
+        losses.append(float(self.loss(logits, labels.float())))
+        objects.add(torch.sigmoid(logits), labels, tiles=records)
     histogram = score_tiles(predictor, self.cfg, self.root, val, each=each)
-    metrics = validation_metrics(histogram, self.cfg)
+    metrics = validation_metrics(histogram, objects, self.cfg)
     return dict(epoch=self.epoch, loss=float(np.mean(losses)), metric=metrics[f'realistic_{self.cfg.validation.operating_ratio}']['pr_auc'],
                 **metrics), histogram
 
 Trainer.validate = _validate
 
-# %% ../nbs/20_train.ipynb #c01b7608
+# %% ../nbs/20_train.ipynb #f17dc9ff
 @contextlib.contextmanager
-def claim(run_dir, by='train'):
-    "Holds a run directory for this process; RunError if it cannot be written or another process has it."
+def claim(run_dir, by='train', wait=False):
+    "Holds a run directory for this process; RunError if it cannot be written or (unless told to wait) another process has it."
     run_dir = Path(run_dir)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -304,7 +316,7 @@ def claim(run_dir, by='train'):
     try: lock.acquire(timeout=0)
     except Timeout:
         who = holder.read_text() if holder.exists() else 'another process'
-        if 'sample_run' not in who: raise RunError(f'run directory {show_path(run_dir)} is taken by {who}; wait for it, or name another one with run_dir') from None
+        if not wait and 'sample_run' not in who: raise RunError(f'run directory {show_path(run_dir)} is taken by {who}; wait for it, or name another one with run_dir') from None
         lock.acquire()
     try:
         holder.write_text(f'{by} (process {os.getpid()} on {platform.node()})')
@@ -324,8 +336,8 @@ def load_run(run_dir) -> tuple:
         if not (run_dir/name).exists(): raise RunError(f'{show_path(run_dir)} has no {name}; it is not a finished run: train it with nbs/20_train.ipynb')
     return load_config(run_dir/'config.yaml'), json.loads((run_dir/'metrics.json').read_text())
 
-# %% ../nbs/20_train.ipynb #5bf4860e
-def pixel_counts(root, ratio) -> dict:
+# %% ../nbs/20_train.ipynb #3041085e
+def class_counts(root, ratio) -> dict:
     "Background and RTS pixels of training at `ratio` negatives per positive, for losses that weigh classes."
     train = json.loads((Path(resolve(root))/'splits_summary.json').read_text())['train']
     pixels, per_negative = train['pixels'], train['positives']/max(train['negatives'], 1)
@@ -416,7 +428,7 @@ def _finish(trainer: Trainer, run_dir: Path, env, tracker: Tracker):
     tracker.log_files(*(run_dir/n for n in ('model.safetensors', 'config.yaml', 'normalization_stats.json', 'metrics.json', 'environment.json', 'training_profile.json')))
     if (project_root()/'requirements.txt').exists(): tracker.log_files(project_root()/'requirements.txt')
 
-# %% ../nbs/20_train.ipynb #fae65232
+# %% ../nbs/20_train.ipynb #44a664b1
 def training_profile(trainer: Trainer, run_dir, n=200) -> dict:
     "Histograms of bands (over up to `n` training tiles, 64 bins) and of validation scores, for the shift watch of inference."
     train = trainer.tiles[trainer.tiles['split'] == 'train']
@@ -428,9 +440,9 @@ def training_profile(trainer: Trainer, run_dir, n=200) -> dict:
         edges[name] = np.linspace(0, 256, 65) if c < 3 else np.linspace(valid.min(), valid.max()+1e-6, 65)
         counts[name] = np.histogram(valid, edges[name])[0]
     scores = ScoreHistogram.load(Path(run_dir)/'validation_scores.npz').score_counts()
-    return dict(bands={k: dict(edges=edges[k].round(4).tolist(), counts=counts[k].tolist()) for k in names}, n_tiles=len(data), scores=dict(zip(scores._fields, (np.asarray(v).tolist() for v in scores))))
+    return dict(bands={k: dict(edges=edges[k].round(4).tolist(), counts=counts[k].tolist()) for k in names}, n_tiles=len(data), scores=dict(zip(scores._fields, (np.nan_to_num(v, neginf=-24).tolist() for v in scores))))
 
-# %% ../nbs/20_train.ipynb #0c5c82c7
+# %% ../nbs/20_train.ipynb #86aa5b9b
 def _same_run(cfg: Config, run_dir):
     "RunError if the run directory was made with another config."
     if not (run_dir/'config.yaml').exists(): return
@@ -458,7 +470,7 @@ def train(config, # a Config, or the path of one
     "Trains, resumes or (if it is finished) leaves a run as it is; its directory."
     cfg = config if isinstance(config, Config) else load_config(config, overrides, seed)
     run_dir = Path(resolve(run_dir)) if run_dir else run_path(cfg, overrides)
-    with claim(run_dir, by):
+    with claim(run_dir, by, wait=by == 'sample_run'):
         if fresh:
             for p in run_dir.iterdir():
                 if p.name not in ('.lock', '.holder', 'notebooks'): shutil.rmtree(p) if p.is_dir() else p.unlink()
@@ -467,7 +479,7 @@ def train(config, # a Config, or the path of one
         if cfg.train.threads: torch.set_num_threads(cfg.train.threads)
         root, tiles, stats, env, tracker = _start(cfg, run_dir)
         seed_everything(cfg.seed, cfg.reproducibility.deterministic)
-        trainer = Trainer(cfg, root, tiles, stats, cfg.loss.build(**pixel_counts(root, ratio_at(cfg.sampling.curriculum, 1))))
+        trainer = Trainer(cfg, root, tiles, stats, cfg.loss.build(**class_counts(root, ratio_at(cfg.sampling.curriculum, 1))))
         if (run_dir/'checkpoints'/'last.pt').exists(): trainer.load(run_dir/'checkpoints'/'last.pt')
         try:
             _epochs(trainer, run_dir, tracker)
@@ -618,13 +630,14 @@ def show_panel(run_dir, n=6):
     fig.suptitle('Validation tiles: probability should be high inside the yellow line and nowhere else', fontsize=10)
     return fig
 
-# %% ../nbs/20_train.ipynb #eec243a8
+# %% ../nbs/20_train.ipynb #a32fa48e
 def results(run_dir) -> pd.DataFrame:
-    "The last thing that a report says: validation metrics of the best epoch by set, IoU and F1 at 0.5 (a trend, not a result)."
+    "The last thing that a report says: validation metrics of the best epoch by set, at 0.5 (a trend, not a result); objects match at IoU 0.3."
     _, metrics = load_run(run_dir)
     best, rows = metrics['best'], {}
     for name, m in best.items():
         if not isinstance(m, dict) or 'pr_auc' not in m: continue
         title = dict(own='validation set as it is', balanced='Val-Balanced 1:1').get(name, f'Val-Realistic 1:{name.split("_")[-1]}') + (' (weighted)' if m['weighted'] else '')
-        rows[title] = {'pixel prevalence': f'{m["prevalence"]:.3%}', 'PR-AUC': f'{m["pr_auc"]:.3f}', 'IoU_RTS at 0.5': f'{m["iou"]:.3f}', 'F1_RTS at 0.5': f'{m["f1"]:.3f}', 'precision at 0.5': f'{m["precision"]:.3f}', 'recall at 0.5': f'{m["recall"]:.3f}'}
+        rows[title] = {'pixel prevalence': f'{m["prevalence"]:.3%}', 'PR-AUC': f'{m["pr_auc"]:.3f}', 'IoU_RTS at 0.5': f'{m["iou"]:.3f}', 'F1_RTS at 0.5': f'{m["f1"]:.3f}', 'precision at 0.5': f'{m["precision"]:.3f}', 'recall at 0.5': f'{m["recall"]:.3f}',
+                       'object precision': f'{m["object_precision"]:.3f}', 'object recall': f'{m["object_recall"]:.3f}'}
     return pd.DataFrame(rows).T
