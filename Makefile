@@ -4,18 +4,19 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 .ONESHELL:
 
+# The interpreter to make .venv with: the one below an active environment, never .venv's own.
 PYTHON ?= python3
+BASE_PYTHON := $(shell $(PYTHON) -c 'import sys, os; print(os.path.join(sys.base_prefix, "bin", "python3"))')
 VENV := .venv
-BIN := $(CURDIR)/$(VENV)/bin
+BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.txt settings.ini setup.py | cksum | cut -d' ' -f1)
 
-# The kernel carries these for notebooks; nbdev_test starts no kernel, so they are set here as well.
-export PYTHONHASHSEED := 42
-export CUBLAS_WORKSPACE_CONFIG := :4096:8
-# Two computing processes that wait by spinning bring each other to a crawl; these sleep while they wait.
-export OMP_WAIT_POLICY := PASSIVE
-export PATH := $(BIN):$(PATH)
-export MLFLOW_DISABLE_TELEMETRY := true
+# What has to be set before Python starts. The kernel and the activated environment carry these too; nbdev_test starts no kernel, so they are
+# exported here as well. OMP_WAIT_POLICY: two computing processes that wait by spinning bring each other to a crawl.
+SETTINGS := PYTHONHASHSEED=42 CUBLAS_WORKSPACE_CONFIG=:4096:8 OMP_WAIT_POLICY=PASSIVE MLFLOW_DISABLE_TELEMETRY=true NO_ALBUMENTATIONS_UPDATE=1
+export $(foreach v,$(SETTINGS),$(firstword $(subst =, ,$(v))))
+$(foreach v,$(SETTINGS),$(eval $(subst =,:=,$(v))))
+export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 RUN := $(or $(RTS_RUNS),runs)/sample/seed-42
 
@@ -28,31 +29,34 @@ help: ## what there is to make
 env: $(STAMP) ## the environment, installed or finished if it was cut off
 
 # The stamp is written last and named after what it was installed from. An install that was cut off leaves its mark and is begun anew,
-# since half a package can look like a whole one to pip.
+# since half a package can look like a whole one to pip. Two that start at once take turns.
 $(STAMP):
-	$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"rts_nb needs Python 3.11 or newer, this is {sys.version.split()[0]}; name another one: make PYTHON=python3.11 ...")'
+	exec 9>.venv.lock; flock 9
+	if test -e $@; then exit 0; fi
+	'$(BASE_PYTHON)' -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"rts_nb needs Python 3.11 or newer, this is {sys.version.split()[0]}; name another one: make PYTHON=python3.11 ...")'
 	if test -e $(VENV)/.installing; then echo 'an earlier install into $(VENV) was cut off; beginning anew'; fi
-	if test -e $(VENV)/.installing || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then $(PYTHON) -m venv --clear $(VENV); fi
+	if test -e $(VENV)/.installing || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then '$(BASE_PYTHON)' -m venv --clear $(VENV); fi
 	touch $(VENV)/.installing; rm -f $(VENV)/.installed-*
 	echo 'installing into $(VENV): about 6 GB and some minutes, the first time only'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e '.[public]'
-	$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name python3 --env PYTHONHASHSEED 42 --env CUBLAS_WORKSPACE_CONFIG :4096:8 --env OMP_WAIT_POLICY PASSIVE >/dev/null
-	echo 'export PYTHONHASHSEED=42 CUBLAS_WORKSPACE_CONFIG=:4096:8 OMP_WAIT_POLICY=PASSIVE MLFLOW_DISABLE_TELEMETRY=true' >> $(VENV)/bin/activate
-	if git rev-parse --git-dir >/dev/null 2>&1; then git config diff.ipynb.textconv '$(VENV)/bin/jupyter nbconvert --log-level=ERROR --to markdown --stdout'; fi
+	$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name python3 $(foreach v,$(SETTINGS),--env $(subst =, ,$(v))) >/dev/null
+	sed -i '/^export PYTHONHASHSEED/d' $(BIN)/activate; echo 'export $(SETTINGS)' >> $(BIN)/activate
+	if git rev-parse --git-dir >/dev/null 2>&1; then git config diff.ipynb.textconv '$(BIN)/jupyter nbconvert --log-level=ERROR --to markdown --stdout'; fi
 	rm $(VENV)/.installing; touch $@
 
 demo: $(STAMP) ## sample data, training, calibration and map, with executed notebooks
-	mkdir -p $(RUN)/notebooks
-	papermill --inject-output-path nbs/20_train.ipynb $(RUN)/notebooks/20_train.ipynb -p config configs/sample.yaml
-	papermill --inject-output-path nbs/30_calibrate.ipynb $(RUN)/notebooks/30_calibrate.ipynb -p run_dir $(RUN)
-	papermill --inject-output-path nbs/40_infer.ipynb $(RUN)/notebooks/40_infer.ipynb -p model_dir $(RUN) -p out_dir $(RUN)/map
-	python -m rts_nb.train --collect $(RUN)
+	mkdir -p "$(RUN)"/notebooks
+	papermill --inject-output-path nbs/20_train.ipynb "$(RUN)"/notebooks/20_train.ipynb -p config configs/sample.yaml
+	papermill --inject-output-path nbs/30_calibrate.ipynb "$(RUN)"/notebooks/30_calibrate.ipynb -p run_dir "$(RUN)"
+	papermill --inject-output-path nbs/40_infer.ipynb "$(RUN)"/notebooks/40_infer.ipynb -p model_dir "$(RUN)" -p out_dir "$(RUN)"/map
+	python -m rts_nb.train --collect "$(RUN)"
 	echo "Done: reports in $(RUN)/notebooks/, model in $(RUN)/, map in $(RUN)/map/."
 
 test: $(STAMP) ## everything CI checks
 	runs=$$(mktemp -d); trap 'rm -rf "$$runs"' EXIT
 	export RTS_RUNS="$$runs" RTS_CONFIG=configs/test.yaml
+	unset MLFLOW_TRACKING_URI
 	nbdev_test --do_print
 	python -m pytest -q tests
 

@@ -66,7 +66,7 @@ def calibrate(run_dir, target_precision=.8, tta=None, scales=None) -> dict:
         write_json(run_dir/'calibration.json', result)
     return result
 
-# %% ../nbs/30_calibrate.ipynb #b0f98517
+# %% ../nbs/30_calibrate.ipynb #ec6012d0
 def _look_key(run_dir, calibration) -> str:
     "What a look depends on: weights, predictor, temperature and thresholds."
     weights = hashlib.sha256((Path(run_dir)/'model.safetensors').read_bytes()).hexdigest()
@@ -86,8 +86,9 @@ def final_evaluation(run_dir) -> dict:
             histogram = score_split(Predictor.from_dir(run_dir, **chosen), cfg, 'test', run_dir)
             results = {r: test_entry(histogram, int(r), e, calibration['temperature']) for r, e in calibration['thresholds'].items()}
             known = dict(key=key, date=str(pd.Timestamp.now().date()), results=results)
-            write_json(file, [*looks, known])
-    return dict(results=known['results'], look=looks.index(known)+1 if known in looks else len(looks)+1, looks=max(len(looks), 1 + len(looks)*(known not in looks)))
+            looks = [*looks, known]
+            write_json(file, looks)
+    return dict(results=known['results'], look=looks.index(known)+1, looks=len(looks))
 
 def test_entry(histogram: ScoreHistogram, ratio, entry, temperature) -> dict:
     "Test metrics at a ratio and the threshold that was calibrated for it."

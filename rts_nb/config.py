@@ -135,7 +135,7 @@ class Config(Section):
         if self.predict.overlap >= self.data.tile_size: raise ValueError(f'predict.overlap {self.predict.overlap} is not below data.tile_size {self.data.tile_size}')
         return self
 
-# %% ../nbs/15_config.ipynb #93c650ba
+# %% ../nbs/15_config.ipynb #a2f10282
 def _over(base, here):
     "`here` merged over `base`; a loss that is named anew inherits no parameters of another."
     named = OmegaConf.select(here, 'loss.name')
@@ -152,6 +152,7 @@ def _read_yaml(path: Path, chain=()):
     except (yaml.YAMLError, OmegaConfBaseException) as e: raise ConfigError(f'config {show_path(path)} is not readable YAML: {" ".join(str(e).split())[:160]}') from None
     if not OmegaConf.is_dict(here): raise ConfigError(f'config {show_path(path)} is not a mapping of sections')
     parent = here.pop('extends', None)
+    here.setdefault('name', path.stem) # a name is not inherited, or two configs would share their runs
     return _over(_read_yaml((path.parent/parent).resolve(), (*chain, path)), here) if parent else here
 
 # %% ../nbs/15_config.ipynb #d743df78
@@ -173,7 +174,7 @@ def _explain(error: pydantic.ValidationError, path) -> str:
     more = len(error.errors())-1
     return f'config {path}: {what}' + (f' (and {more} more)' if more else '')
 
-# %% ../nbs/15_config.ipynb #9cdb8309
+# %% ../nbs/15_config.ipynb #90607bf4
 def _overrides(text):
     "A dot-list like 'loss.name=tversky loss.beta=0.7'."
     items = text.split()
@@ -188,9 +189,9 @@ def load_config(path, # a file; relative ones from the project's root
     "The complete, checked description of a run; ConfigError in one line for anything that is wrong with it."
     path = Path(resolve(path))
     merged, given = _read_yaml(path), _overrides(overrides)
+    if seed is not None and 'seed' in given: raise ConfigError(f'overrides {overrides!r}: give the seed by the parameter seed (it is {seed}), not among the overrides')
     merged = OmegaConf.merge(_over(merged, given), {} if seed is None else {'seed': seed})
     plain = OmegaConf.to_container(merged, resolve=True)
-    plain.setdefault('name', path.stem)
     if isinstance(plain.get('model'), dict) and isinstance(plain.get('data'), dict): plain['model'].setdefault('in_channels', 3 + len(plain['data'].get('extra_channels') or ()))
     try: return Config(**plain)
     except pydantic.ValidationError as e: raise ConfigError(_explain(e, show_path(path))) from None

@@ -6,10 +6,11 @@
 __all__ = ['CRS', 'EXTRA_CHANNELS', 'IGNORE', 'FOLDERS', 'VERSION', 'COLUMNS', 'SPLITS', 'RTSError', 'DataError', 'ConfigError',
            'RunError', 'project_root', 'resolve', 'show_path', 'atomic', 'write_json', 'progress', 'check_parameters',
            'Section', 'DataConfig', 'tile_path', 'write_tile', 'read_tile', 'block_of', 'load_tiles', 'load_splits',
-           'dataset_version', 'choose_splits', 'write_splits', 'clipped_moments', 'compute_stats', 'load_stats',
-           'normalize', 'fractal', 'paint_slump', 'paint_river', 'paint_lake', 'paint_shadow', 'slump_size',
-           'paint_lookalike', 'paint', 'palette_of', 'show_tile', 'building', 'make_sample', 'tile_starts',
-           'find_public_images', 'public_name', 'import_public', 'check_tile', 'check_dataset', 'prepare']
+           'dataset_version', 'choose_splits', 'write_splits', 'write_summary', 'clipped_moments', 'compute_stats',
+           'load_stats', 'normalize', 'fractal', 'paint_slump', 'paint_river', 'paint_lake', 'paint_shadow',
+           'slump_size', 'paint_lookalike', 'paint', 'palette_of', 'show_tile', 'building', 'make_sample',
+           'tile_starts', 'find_public_images', 'public_name', 'import_public', 'check_tile', 'check_dataset',
+           'complete', 'prepare']
 
 # %% ../nbs/00_data.ipynb #57daad4a
 import ast, contextlib, datetime, difflib, json, os, shutil, sys, uuid
@@ -99,7 +100,7 @@ def progress(iterable=None, desc='', total=None, unit='it', **kwargs) -> tqdm:
     how = dict(file=_InPlace(), mininterval=1., delay=2., ncols=90, ascii=' ━') if kernel else dict(disable=None)
     return tqdm(iterable, desc=desc, total=total, unit=unit, leave=False, **(how | kwargs))
 
-# %% ../nbs/00_data.ipynb #01dc9903
+# %% ../nbs/00_data.ipynb #ab26b817
 def _assigned(source):
     "The names that a cell of plain assignments binds."
     return [t.id for node in ast.parse(source).body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)]
@@ -111,18 +112,18 @@ def check_parameters(history, # IPython's `In`
     if not cells or not cells[-1].lstrip().startswith('# Parameters'): return
     known, given = _assigned(cells[-2]), _assigned(cells[-1])
     for name in given:
-        if name not in known:
+        if name not in known and name not in ('PAPERMILL_INPUT_PATH', 'PAPERMILL_OUTPUT_PATH'): # injected by --inject-paths
             near = difflib.get_close_matches(name, known, 1)
             raise ConfigError(f'parameter {name!r} is not one of this notebook; ' + (f'did you mean {near[0]!r}?' if near else f'it has: {", ".join(known)}'))
 
-# %% ../nbs/00_data.ipynb #0aa07f1d
+# %% ../nbs/00_data.ipynb #0345eec4
 class Section(pydantic.BaseModel):
     "One section of a run's description: immutable, unknown keys refused."
     model_config = pydantic.ConfigDict(extra='forbid', frozen=True)
 
 class DataConfig(Section):
     "Where the tiles are and which of their bands are read."
-    root: str                      # the dataset: a local folder, a mounted bucket, or any path GDAL reads
+    root: str                      # the dataset: a local folder or a mounted bucket
     source: str = 'tiles'          # what to do when root is missing: 'tiles' (an error), 'sample' (generate it), 'public' (import it)
     tile_size: pydantic.PositiveInt = 512 # pixels
     extra_channels: tuple[str, ...] = ()  # names from EXTRA_CHANNELS, read after R, G, B
@@ -243,24 +244,31 @@ def choose_splits(tiles, # DataFrame with RegionName and positive
     if best[0] >= 10: raise DataError(f'no split of {len(counts)} regions gives each of train, val and test positives and negatives; add regions')
     return {s: sorted(counts.index[best[1] == k]) for k, s in enumerate(SPLITS)}
 
-# %% ../nbs/00_data.ipynb #33a78907
+# %% ../nbs/00_data.ipynb #743cbbb6
 def _tile_counts(root, tile_id):
     "Pixels of a tile's label: background, RTS, ignored."
     label = _read(tile_path(root, 'label', tile_id), 1)
     return [int((label == v).sum()) for v in (0, 1, IGNORE)]
 
 def write_splits(root, seed=42) -> dict:
-    "Chooses splits for the tiles of metadata.csv, writes splits.yaml and splits_summary.json, and gives the summary."
+    "Chooses splits for the tiles of metadata.csv and writes splits.yaml; the regions by split."
     tiles = pd.read_csv(Path(resolve(root))/'metadata.csv', dtype={'Tile_id': str, 'RegionName': str})
     tiles['positive'] = tiles['TrainClass'].eq('Positive')
     splits = choose_splits(tiles, seed)
+    with atomic(Path(resolve(root))/'splits.yaml') as f: f.write_text(yaml.safe_dump(splits, sort_keys=False))
+    return splits
+
+# %% ../nbs/00_data.ipynb #8894fd5a
+def write_summary(root) -> dict:
+    "Counts tiles and label pixels of each split, writes splits_summary.json, and gives it."
+    tiles, splits = pd.read_csv(Path(resolve(root))/'metadata.csv', dtype={'Tile_id': str, 'RegionName': str}), load_splits(root)
+    tiles['positive'] = tiles['TrainClass'].eq('Positive')
     counts = np.array([_tile_counts(root, t) for t in progress(tiles['Tile_id'], 'counting label pixels', unit='tile')])
     summary = {}
     for s, regions in splits.items():
         here = tiles['RegionName'].isin(regions)
         pixels = {c: dict(zip(('background', 'rts', 'ignored'), map(int, counts[here & (tiles['positive'] == (c == 'positive'))].sum(0)))) for c in ('positive', 'negative')}
         summary[s] = dict(tiles=int(here.sum()), positives=int((here & tiles['positive']).sum()), negatives=int((here & ~tiles['positive']).sum()), pixels=pixels)
-    with atomic(Path(resolve(root))/'splits.yaml') as f: f.write_text(yaml.safe_dump(splits, sort_keys=False))
     write_json(Path(resolve(root))/'splits_summary.json', summary)
     return summary
 
@@ -492,7 +500,7 @@ def _sample_scenes(root, seed, n, first_region):
         _write_raster(Path(root)/'scenes'/f'scene_{s}.tif', rgb, from_origin(x, y, 3, 3), compress='lzw')
         _write_raster(Path(root)/'scenes'/'truth'/f'scene_{s}.tif', label[None], from_origin(x, y, 3, 3), compress='lzw')
 
-# %% ../nbs/00_data.ipynb #bbf442b8
+# %% ../nbs/00_data.ipynb #37f993f0
 @contextlib.contextmanager
 def building(root):
     "A temporary folder that becomes `root` when the block ends well; DataError if `root` exists or cannot be written."
@@ -507,7 +515,7 @@ def building(root):
 def _finish(root, tile_size, source, seed, clip_percentiles=(1, 99)):
     "version.json, splits and statistics of tiles that are written."
     write_json(Path(root)/'version.json', dict(dataset_version=VERSION, tile_size=tile_size, source=source))
-    write_splits(root, seed)
+    write_splits(root, seed); write_summary(root)
     write_json(Path(root)/'normalization_stats.json', compute_stats(root, load_tiles(root), clip_percentiles))
 
 def make_sample(root, seed=42, tile_size=128, n_regions=20, n_positive=100, n_negative=200, n_scenes=2) -> Path:
@@ -660,16 +668,27 @@ def check_dataset(root) -> list:
         faults.append(f'{boxes[i][5]}: overlaps {boxes[j][5]}, which is in split {boxes[j][4]}, not {boxes[i][4]}')
     return faults
 
-# %% ../nbs/00_data.ipynb #997da5cd
+# %% ../nbs/00_data.ipynb #94e61d61
+def complete(root: Path, cfg: DataConfig) -> Path:
+    "`root`, with splits_summary.json and normalization_stats.json computed if they are missing; DataError if they are and cannot be written."
+    _text(root, 'version.json', 'write it: {"dataset_version": "2.0", "tile_size": 512}')
+    try:
+        summary = root/'splits_summary.json'
+        if not summary.exists() or 'pixels' not in json.loads(summary.read_text()).get('train', {}): write_summary(root)
+        if not (root/'normalization_stats.json').exists(): write_json(root/'normalization_stats.json', compute_stats(root, load_tiles(root), cfg.clip_percentiles))
+    except OSError as e: raise DataError(f'{show_path(root)} lacks splits_summary.json or normalization_stats.json and cannot be written ({e.strerror}); run python check_data.py once where it can') from None
+    return root
+
 def prepare(cfg: DataConfig, seed=42) -> Path | str:
     "The root of the dataset that a run's data section describes; generated or imported first if it is missing and can be."
-    root = resolve(cfg.root)
-    if str(root).startswith('/vsi') or (root/'metadata.csv').exists(): return root
+    root = Path(resolve(cfg.root))
+    if (root/'metadata.csv').exists(): return complete(root, cfg)
     if cfg.source == 'tiles': raise DataError(f'data.root {show_path(root)} is missing or has no metadata.csv; set data.root to a dataset, or use configs/sample.yaml')
     if cfg.source == 'public': find_public_images()
     try: root.parent.mkdir(parents=True, exist_ok=True)
     except OSError as e: raise DataError(f'data.root {show_path(root)} cannot be made ({e.strerror}); set data.root to a writable folder') from None
     with FileLock(f'{root}.lock'):
+        for left in root.parent.glob(f'.????????.{root.name}'): shutil.rmtree(left) # by a process that was killed
         if not (root/'metadata.csv').exists():
             if cfg.source == 'sample': make_sample(root, seed, cfg.tile_size)
             else: import_public(None, root, cfg.tile_size, seed)

@@ -9,7 +9,7 @@ __all__ = ['RASTERS', 'NODATA', 'MASK_NODATA', 'GEOD', 'TO_DEGREES', 'COLUMNS', 
            'finished_scene', 'map_scene', 'write_layers', 'write_log', 'infer', 'map_path', 'what_runs',
            'draw_graticule', 'draw_scale_bar', 'draw_scene', 'show_map', 'detections', 'results', 'main']
 
-# %% ../nbs/40_infer.ipynb #9853a525
+# %% ../nbs/40_infer.ipynb #68fbd89d
 import argparse, contextlib, datetime, glob, hashlib, json, os, shutil, sys, time
 from pathlib import Path
 from xml.etree import ElementTree
@@ -36,7 +36,7 @@ from shapely import Polygon
 from .config import load_config, runs_root
 from .data import CRS, ConfigError, DataError, RTSError, RunError, atomic, check_parameters, progress, resolve, show_path, write_json
 from .predict import Predictor, check_settings, fuse, model_files, open_scene, signature, window_starts
-from .train import environment, expect_report, report_path
+from .train import collect_reports, environment, expect_report, keep_figure, report_path
 
 # %% ../nbs/40_infer.ipynb #20050001
 RASTERS = ('.tif', '.tiff', '.vrt')
@@ -385,7 +385,7 @@ def draw_scale_bar(ax, bounds):
     ax.plot([x, x+length], [y, y], color='white', lw=3, solid_capstyle='butt', zorder=5)
     ax.text(x+length/2, y+.02*height, f'{length:.0f} m' if length < 1000 else f'{length/1000:.0f} km', color='white', ha='center', fontsize=8, zorder=5)
 
-# %% ../nbs/40_infer.ipynb #a1796c98
+# %% ../nbs/40_infer.ipynb #558044e8
 def _image(path, pixels=180) -> tuple:
     "R, G, B (h, w, 3) of a scene, reduced to at most `pixels` a side, and its bounds."
     with open_scene(path) as f:
@@ -404,6 +404,7 @@ def draw_scene(ax, out: Path, name, path, slumps):
     ax.set(xlim=extent[:2], ylim=extent[2:], xticks=[], yticks=[], xlabel='', ylabel='', title=f'{name}: {(slumps["scene"] == name).sum()} slumps')
     return shown
 
+# %% ../nbs/40_infer.ipynb #c377df4b
 def show_map(out_dir, scenes, n=4):
     "A figure of the `n` scenes with the largest slump area."
     out, scenes = Path(resolve(out_dir)), list_scenes(scenes)

@@ -731,7 +731,7 @@ def __add__(self:ObjectCounts, other):
 @patch
 def __radd__(self:ObjectCounts, other): return self if other == 0 else NotImplemented
 
-# %% ../nbs/11_metrics.ipynb #8a48752c
+# %% ../nbs/11_metrics.ipynb #f52e5c4e
 class ObjectScores(NamedTuple):
     "What a threshold gives in objects, with the (weighted) counts it comes from."
     threshold: float
@@ -768,6 +768,7 @@ def tile_weights(self:ObjectCounts, ratio=None) -> np.ndarray:
 @patch
 def _nearest(self:ObjectCounts, threshold, temperature): return int(np.abs(logit(self.thresholds) - temperature*logit(threshold)).argmin())
 
+# %% ../nbs/11_metrics.ipynb #6e498521
 @patch
 def scores(self:ObjectCounts, threshold=.5, iou=.3, ratio=None, temperature=1.) -> ObjectScores:
     "Object precision, recall and F1 at the nearest threshold of the grid (a probability at this temperature)."

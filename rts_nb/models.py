@@ -7,11 +7,10 @@ __all__ = ['ARCHITECTURES', 'ModelConfig', 'bare_model', 'lite0_package_file', '
            'encoder_weights', 'stack_first_convolution', 'load_encoder', 'build_model', 'set_phase', 'parameter_groups',
            'ema_decay', 'make_ema', 'save_weights', 'load_weights']
 
-# %% ../nbs/12_models.ipynb #a5910b84
-import copy, importlib.util
+# %% ../nbs/12_models.ipynb #c1a8c117
+import importlib.util
 from pathlib import Path
 
-import numpy as np
 import pydantic
 import segmentation_models_pytorch as smp
 import timm

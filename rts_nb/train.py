@@ -9,7 +9,7 @@ __all__ = ['PACKAGES', 'learning_rates', 'smoothed', 'should_stop', 'device_name
            'flat_config', 'training_profile', 'train', 'sample_run', 'report_path', 'expect_report', 'collect_reports',
            'main', 'keep_figure', 'what_runs', 'show_batch', 'show_curves', 'show_pr_curves', 'show_panel', 'results']
 
-# %% ../nbs/20_train.ipynb #2c0efe9d
+# %% ../nbs/20_train.ipynb #5505f933
 import contextlib, datetime, importlib.metadata, json, logging, math, os, platform, shutil, subprocess, sys, time
 from pathlib import Path
 
@@ -22,9 +22,9 @@ import torch
 from filelock import FileLock, Timeout
 
 from .config import Config, default_config, difference, load_config, run_path, runs_root, save_config
-from .data import (ConfigError, DataError, RTSError, RunError, atomic, check_dataset, check_parameters, dataset_version, load_splits, load_stats,
+from .data import (ConfigError, DataError, RTSError, RunError, atomic, check_dataset, check_parameters, dataset_version, load_stats,
                          load_tiles, prepare, progress, project_root, resolve, show_path, show_tile, tile_path, write_json)
-from .loading import EvalTiles, TrainTiles, eval_loader, ratio_at, seed_everything, train_loader, unset_seeds
+from .loading import EvalTiles, TrainTiles, eval_loader, ratio_at, sample_seed, seed_everything, train_loader, unset_seeds
 from .metrics import ObjectCounts, ScoreHistogram
 from .models import build_model, load_weights, make_ema, parameter_groups, save_weights, set_phase
 from .predict import PRECISIONS, Predictor, resolve_precision, settings_of
@@ -56,7 +56,7 @@ def should_stop(history, # (epoch, metric) of every validation so far
         if value > best + stop.min_delta: best, since = value, max(epoch, stop.start_epoch)
     return bool(history) and history[-1][0] >= since + stop.patience
 
-# %% ../nbs/20_train.ipynb #64b01d2e
+# %% ../nbs/20_train.ipynb #bc0981f6
 PACKAGES = ('torch', 'torchvision', 'segmentation-models-pytorch', 'timm', 'albumentations', 'numpy', 'scipy', 'rasterio', 'mlflow', 'nbdev')
 
 def _git(*args):
@@ -70,8 +70,8 @@ def device_name() -> str:
 
 def environment() -> dict:
     "What a run ran on: git commit and whether the tree was dirty, versions, device, container, unset seeds."
-    commit = _git('rev-parse', '--short=12', 'HEAD')
-    return dict(commit=commit, dirty=bool(_git('status', '--porcelain')) if commit else None, python=platform.python_version(),
+    commit = _git('rev-parse', '--short=12', 'HEAD') or os.environ.get('RTS_COMMIT') # an image has no .git
+    return dict(commit=commit, dirty=bool(_git('status', '--porcelain')), python=platform.python_version(),
                 versions={p: importlib.metadata.version(p) for p in PACKAGES}, cuda=torch.version.cuda, device=device_name(),
                 gpus=torch.cuda.device_count(), threads=torch.get_num_threads(), container=Path('/.dockerenv').exists(),
                 unset_seeds=unset_seeds(), started=datetime.datetime.now().isoformat(timespec='seconds'))
@@ -100,34 +100,38 @@ def preflight(cfg: Config, root, tiles, stats) -> pd.DataFrame:
             ('seeds', 'warning' if env['unset_seeds'] else 'ok', '; '.join(env['unset_seeds']) or 'hash seed and cuBLAS workspace set')]
     return pd.DataFrame(rows, columns=['item', 'state', 'found'])
 
-# %% ../nbs/20_train.ipynb #d1df48b7
+# %% ../nbs/20_train.ipynb #b3f48ef1
 def tracking_uri() -> str:
     "$MLFLOW_TRACKING_URI, else a SQLite store in the folder of all runs."
     return os.environ.get('MLFLOW_TRACKING_URI') or f'sqlite:///{runs_root()}/mlflow.db'
 
+def _store_name(): return tracking_uri().split('@')[-1] # without user and password
+
 class Tracker:
-    "The MLflow run of a run directory; every method does nothing where the store cannot be reached."
-    def __init__(self, run_dir, experiment='rts'):
-        self.file, self.client, self.run_id = Path(run_dir)/'mlflow.json', None, None
+    "The MLflow run of a run directory; every method does nothing where there is none or the store cannot be reached."
+    def __init__(self, run_dir, experiment=None): # an experiment: start a run if there is none; None: only go on with one
+        self.file, self.client, self.run_id = Path(run_dir)/'mlflow.json', None, self._known_run(Path(run_dir)/'mlflow.json')
+        self.new = self.run_id is None
+        if self.new and not experiment: return
         os.environ.setdefault('MLFLOW_HTTP_REQUEST_MAX_RETRIES', '1'); os.environ.setdefault('MLFLOW_HTTP_REQUEST_TIMEOUT', '10')
         for name in ('mlflow', 'alembic'): logging.getLogger(name).setLevel(logging.ERROR)
         with self._guard('cannot be reached; the run directory keeps everything'):
             from mlflow import MlflowClient
             client = MlflowClient(tracking_uri())
-            self.run_id = self._known_run() or self._new_run(client, experiment)
+            if self.new: self.run_id = self._new_run(client, experiment)
             self.client = client
 
     @contextlib.contextmanager
     def _guard(self, what):
         try: yield
         except Exception as e: # MLflow raises many kinds; none of them may end a training
-            self.client = None
-            print(f'warning: MLflow store {tracking_uri().split("///")[0]} {what} ({type(e).__name__})')
+            print(f'warning: MLflow store {tracking_uri().split("@")[-1].split("///")[0]} {what} ({type(e).__name__})')
 
-    def _known_run(self):
-        if not self.file.exists(): return None
-        known = json.loads(self.file.read_text())
-        return known['run_id'] if known['tracking_uri'] == tracking_uri() else None
+    @staticmethod
+    def _known_run(file):
+        "The run of this directory in this store, if there is one."
+        known = json.loads(file.read_text()) if file.exists() else {}
+        return known.get('run_id') if known.get('store') == _store_name() else None
 
     def _new_run(self, client, experiment):
         with FileLock(f'{runs_root()}/.mlflow.lock'):
@@ -135,7 +139,7 @@ class Tracker:
             local = dict(artifact_location=f'file://{runs_root()}/mlartifacts') if tracking_uri().startswith('sqlite') else {}
             experiment_id = found.experiment_id if found else client.create_experiment(experiment, **local)
         run = client.create_run(experiment_id, run_name='/'.join(self.file.parent.parts[-2:]))
-        write_json(self.file, dict(run_id=run.info.run_id, tracking_uri=tracking_uri()))
+        write_json(self.file, dict(run_id=run.info.run_id, store=_store_name()))
         return run.info.run_id
 
 # %% ../nbs/20_train.ipynb #d26fd29c
@@ -224,10 +228,10 @@ class Trainer:
     @property
     def best(self): return max(self.validations, key=lambda v: v['metric'], default=None)
 
-# %% ../nbs/20_train.ipynb #4df14ab7
+# %% ../nbs/20_train.ipynb #41f6af33
 def _state(self: Trainer) -> dict:
     "Everything that the next step depends on, as torch.load(weights_only=True) takes it."
-    return dict(model=self.model.state_dict(), ema=self.ema.state_dict(), optimizer=self.optimizer.state_dict(), scaler=self.scaler.state_dict(), rng=torch.get_rng_state(),
+    return dict(model=self.model.state_dict(), ema=self.ema.state_dict(), optimizer=self.optimizer.state_dict(), scaler=self.scaler.state_dict(),
                 progress=json.dumps({k: getattr(self, k) for k in ('epoch', 'history', 'validations', 'skipped', 'in_a_row', 'seconds')}), config=json.dumps(self.cfg.model_dump(mode='json')))
 
 def _save(self: Trainer, path):
@@ -241,14 +245,14 @@ def _load(self: Trainer, path):
     if differ: raise RunError(f'{show_path(path)} is of another config; it differs in {", ".join(differ)}; choose another run_dir or start over with fresh=True')
     self.model.load_state_dict(state['model']); self.ema.load_state_dict(state['ema'])
     self.optimizer.load_state_dict(state['optimizer']); self.scaler.load_state_dict(state['scaler'])
-    torch.set_rng_state(state['rng'].cpu())
     for k, v in json.loads(state['progress']).items(): setattr(self, k, v)
 
 Trainer.save, Trainer.load = _save, _load
 
-# %% ../nbs/20_train.ipynb #57368c82
+# %% ../nbs/20_train.ipynb #8c6d8e59
 def _step(self: Trainer, batch, done) -> dict:
-    "Trains on one batch; its loss and its pixel counts at probability 0.5."
+    "Trains on one batch; its loss and its pixel counts at probability 0.5. Random layers draw from (seed, progress) alone, so a resumed run draws the same."
+    torch.manual_seed(sample_seed(self.cfg.seed, self.epoch+1, round((done-self.epoch)*1e6)))
     for group in self.optimizer.param_groups: group['lr'] = learning_rates(self.cfg, done)[group['name']]
     image = batch['image'].to(self.device, memory_format=torch.channels_last, non_blocking=True)
     target = batch['target'].to(self.device, non_blocking=True)
@@ -256,13 +260,14 @@ def _step(self: Trainer, batch, done) -> dict:
     with torch.autocast(self.device.type, PRECISIONS[self.precision] if half else torch.bfloat16, enabled=half): logits = self.model(image)
     loss = self.loss(logits.float(), target)
     if not torch.isfinite(loss): return self.skip(batch)
-    self.in_a_row = 0
     self.optimizer.zero_grad(set_to_none=True)
     self.scaler.scale(loss).backward()
     self.scaler.unscale_(self.optimizer)
-    torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.optimizer.clip_norm)
-    self.scaler.step(self.optimizer); self.scaler.update()
-    self.ema.update_parameters(self.model)
+    norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.cfg.optimizer.clip_norm)
+    if not torch.isfinite(norm) and not self.scaler.is_enabled(): return self.skip(batch)
+    self.in_a_row = 0
+    self.scaler.step(self.optimizer); self.scaler.update() # the scaler leaves the weights alone after an overflow, and lowers its scale
+    if torch.isfinite(norm): self.ema.update_parameters(self.model)
     with torch.no_grad():
         hit, truth, known = logits > 0, (target >= .5) & (target <= 1), target <= 1
         return dict(loss=loss.item(), tp=int((hit & truth).sum()), either=int(((hit & known) | truth).sum()))
@@ -274,6 +279,7 @@ def _skip(self: Trainer, batch):
         raise RunError(f'{self.in_a_row} losses in a row were not finite; the last batch held {", ".join(self.ids[i] for i in batch["index"][:8].tolist())}; lower lr.base_lr or look at these tiles')
     return None
 
+# %% ../nbs/20_train.ipynb #6a09f105
 def _train_epoch(self: Trainer, bar) -> dict:
     "One pass over the epoch's draws: mean loss, IoU at 0.5, steps."
     self.loader.batch_sampler.epoch = self.epoch+1
@@ -303,21 +309,21 @@ def _validate(self: Trainer) -> tuple:
 
 Trainer.validate = _validate
 
-# %% ../nbs/20_train.ipynb #f17dc9ff
+# %% ../nbs/20_train.ipynb #0800797d
 @contextlib.contextmanager
 def claim(run_dir, by='train', wait=False):
-    "Holds a run directory for this process; RunError if it cannot be written or (unless told to wait) another process has it."
+    "Holds a run directory for this process; RunError if it cannot be written or (unless told to wait) another process trains there."
     run_dir = Path(run_dir)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         probe = run_dir/f'.probe-{os.getpid()}'; probe.write_text(''); probe.unlink()
     except OSError as e: raise RunError(f'run directory {show_path(run_dir)} cannot be written ({e.strerror or e}); name another one with run_dir or RTS_RUNS') from None
     lock, holder = FileLock(f'{run_dir}/.lock'), run_dir/'.holder'
-    try: lock.acquire(timeout=0)
-    except Timeout:
-        who = holder.read_text() if holder.exists() else 'another process'
-        if not wait and 'sample_run' not in who: raise RunError(f'run directory {show_path(run_dir)} is taken by {who}; wait for it, or name another one with run_dir') from None
-        lock.acquire()
+    while True:
+        try: lock.acquire(timeout=.5); break
+        except Timeout:
+            who = holder.read_text() if holder.exists() else ''
+            if who.startswith('train') and not wait: raise RunError(f'run directory {show_path(run_dir)} is taken by {who}; wait for it, or name another one with run_dir') from None
     try:
         holder.write_text(f'{by} (process {os.getpid()} on {platform.node()})')
         yield run_dir
@@ -336,7 +342,7 @@ def load_run(run_dir) -> tuple:
         if not (run_dir/name).exists(): raise RunError(f'{show_path(run_dir)} has no {name}; it is not a finished run: train it with nbs/20_train.ipynb')
     return load_config(run_dir/'config.yaml'), json.loads((run_dir/'metrics.json').read_text())
 
-# %% ../nbs/20_train.ipynb #3041085e
+# %% ../nbs/20_train.ipynb #c9c38c75
 def class_counts(root, ratio) -> dict:
     "Background and RTS pixels of training at `ratio` negatives per positive, for losses that weigh classes."
     train = json.loads((Path(resolve(root))/'splits_summary.json').read_text())['train']
@@ -346,6 +352,8 @@ def class_counts(root, ratio) -> dict:
 def _open(cfg: Config) -> tuple:
     "Data of a run: (root, tiles, statistics), prepared where they can be; DataError where they are unsound."
     root = prepare(cfg.data)
+    size = json.loads((Path(root)/'version.json').read_text())['tile_size']
+    if size != cfg.data.tile_size: raise ConfigError(f'data.tile_size is {cfg.data.tile_size}, {show_path(root)} has tiles of {size}; set data.tile_size={size}')
     tiles = load_tiles(root, cfg.data.block_km)
     stats = load_stats(Path(root)/'normalization_stats.json', cfg.data.extra_channels, dataset_version(root))
     for split in ('train', 'val'):
@@ -353,41 +361,41 @@ def _open(cfg: Config) -> tuple:
     return root, tiles, stats
 
 def _checkpoint(trainer: Trainer, folder: Path):
-    "Writes `last`, and every so many epochs one that stays (the newest few)."
+    "Writes `last`, and every so many epochs one that stays (the newest few); then drops what was best before."
     trainer.save(folder/'last.pt')
+    for old in folder.glob('best-*.safetensors'):
+        if trainer.best and old.stem != f'best-{trainer.best["epoch"]:04d}': old.unlink()
     keep = trainer.cfg.checkpoints
     if trainer.epoch % keep.every == 0:
         shutil.copy(folder/'last.pt', folder/f'.{trainer.epoch}.tmp'); os.replace(folder/f'.{trainer.epoch}.tmp', folder/f'epoch-{trainer.epoch:04d}.pt')
         for old in sorted(folder.glob('epoch-*.pt'))[:-keep.keep]: old.unlink()
 
-# %% ../nbs/20_train.ipynb #3ae8546d
-def _keep_best(trainer: Trainer, histogram, run_dir: Path):
+# %% ../nbs/20_train.ipynb #8fd25f1d
+def _keep_best(trainer: Trainer, run_dir: Path):
     "The average of the best validation so far becomes the model of the run."
-    with atomic(run_dir/'checkpoints'/'best.safetensors') as f: save_weights(trainer.averaged, f)
-    with atomic(run_dir/'checkpoints'/'best_scores.npz') as f: histogram.save(f)
+    with atomic(run_dir/'checkpoints'/f'best-{trainer.epoch:04d}.safetensors') as f: save_weights(trainer.averaged, f)
 
 def _epochs(trainer: Trainer, run_dir: Path, tracker: Tracker):
     "Epochs until the end of the schedule or of progress."
     cfg = trainer.cfg
     with progress(total=cfg.train.epochs, initial=trainer.epoch, desc='training', unit='epoch', bar_format='{desc} {percentage:3.0f} %|{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]') as bar:
-        while trainer.epoch < cfg.train.epochs:
+        while trainer.epoch < cfg.train.epochs and not should_stop([(v['epoch'], v['metric']) for v in trainer.validations], cfg):
             started = time.time()
             row = trainer.train_epoch(bar)
             trainer.epoch += 1
             row |= dict(epoch=trainer.epoch, ratio=ratio_at(cfg.sampling.curriculum, trainer.epoch), **{f'lr_{k}': v for k, v in learning_rates(cfg, trainer.epoch).items()})
             if trainer.epoch % cfg.train.val_frequency == 0 or trainer.epoch == cfg.train.epochs:
-                validation, histogram = trainer.validate()
+                validation, _ = trainer.validate()
                 trainer.validations.append(validation)
-                if trainer.best is validation: _keep_best(trainer, histogram, run_dir)
+                if trainer.best is validation: _keep_best(trainer, run_dir)
                 tracker.log_metrics(flat_metrics(validation), trainer.epoch)
                 bar.set_postfix_str(f'PR-AUC 1:{cfg.validation.operating_ratio} {validation["metric"]:.3f}')
             trainer.seconds += time.time()-started
             trainer.history.append(row | dict(seconds=time.time()-started))
             tracker.log_metrics({k: row[k] for k in ('train_loss', 'train_iou', 'lr_encoder', 'lr_decoder')}, trainer.epoch)
             _checkpoint(trainer, run_dir/'checkpoints')
-            if should_stop([(v['epoch'], v['metric']) for v in trainer.validations], cfg): break
 
-# %% ../nbs/20_train.ipynb #c02e66b7
+# %% ../nbs/20_train.ipynb #e4f1031a
 def flat_metrics(validation) -> dict:
     "{'realistic_200.pr_auc': …}: a validation's numbers under dotted names."
     return {f'val.{k}' if not isinstance(v, dict) else f'val.{k}.{n}': x for k, v in validation.items() if k != 'epoch'
@@ -395,8 +403,7 @@ def flat_metrics(validation) -> dict:
 
 def _params(cfg: Config, env, stats) -> dict:
     "Parameters of a run for MLflow, by their names in YAML, with where and on what it ran."
-    flat = {k: v for k, v in flat_config(cfg).items()}
-    return flat | dict(dataset_version=stats['dataset_version'], commit=env['commit'], torch=env['versions']['torch'], cuda=env['cuda'], device=env['device'], gpus=env['gpus'])
+    return flat_config(cfg) | dict(dataset_version=stats['dataset_version'], commit=env['commit'], torch=env['versions']['torch'], cuda=env['cuda'], device=env['device'], gpus=env['gpus'])
 
 def flat_config(cfg: Config, prefix='') -> dict:
     "{'loss.gamma': 2, …}: a config by dotted names."
@@ -406,24 +413,24 @@ def flat_config(cfg: Config, prefix='') -> dict:
         else: out[k] = v
     return out
 
-# %% ../nbs/20_train.ipynb #aa45bce5
-def _confirm(trainer: Trainer, run_dir: Path) -> dict:
-    "Validates the model as saved; RunError if its metric is not that of the best validation."
+# %% ../nbs/20_train.ipynb #057343b2
+def _confirm(trainer: Trainer, run_dir: Path) -> float:
+    "PR-AUC of the model as saved; RunError if it is not that of the best validation."
     load_weights(trainer.averaged, run_dir/'model.safetensors')
     again, histogram = trainer.validate()
     best = trainer.best
     if abs(again['metric']-best['metric']) > 1e-6: raise RunError(f'{show_path(run_dir)}: the saved model has PR-AUC {again["metric"]:.6f}, its validation had {best["metric"]:.6f}; the weights on disk are not the chosen ones')
     histogram.save(run_dir/'validation_scores.npz')
-    return dict(best['own'], confirmed=True)
+    return again['metric']
 
 def _finish(trainer: Trainer, run_dir: Path, env, tracker: Tracker):
     "Writes what makes the run directory complete, metrics.json last."
     cfg, checkpoints = trainer.cfg, run_dir/'checkpoints'
-    with atomic(run_dir/'model.safetensors') as f: shutil.copy(checkpoints/'best.safetensors', f)
-    _confirm(trainer, run_dir)
+    with atomic(run_dir/'model.safetensors') as f: shutil.copy(checkpoints/f'best-{trainer.best["epoch"]:04d}.safetensors', f)
+    confirmed = _confirm(trainer, run_dir)
     write_json(run_dir/'training_profile.json', training_profile(trainer, run_dir))
     hours = trainer.seconds/3600
-    write_json(run_dir/'metrics.json', dict(best_epoch=trainer.best['epoch'], best=trainer.best, epochs=trainer.epoch, history=trainer.history, validations=trainer.validations,
+    write_json(run_dir/'metrics.json', dict(best_epoch=trainer.best['epoch'], best=trainer.best, confirmed_pr_auc=confirmed, epochs=trainer.epoch, history=trainer.history, validations=trainer.validations,
         skipped_steps=trainer.skipped, precision=trainer.precision, hours=hours, cost_usd=hours*cfg.cost.hourly_usd))
     tracker.log_files(*(run_dir/n for n in ('model.safetensors', 'config.yaml', 'normalization_stats.json', 'metrics.json', 'environment.json', 'training_profile.json')))
     if (project_root()/'requirements.txt').exists(): tracker.log_files(project_root()/'requirements.txt')
@@ -442,7 +449,7 @@ def training_profile(trainer: Trainer, run_dir, n=200) -> dict:
     scores = ScoreHistogram.load(Path(run_dir)/'validation_scores.npz').score_counts()
     return dict(bands={k: dict(edges=edges[k].round(4).tolist(), counts=counts[k].tolist()) for k in names}, n_tiles=len(data), scores=dict(zip(scores._fields, (np.nan_to_num(v, neginf=-24).tolist() for v in scores))))
 
-# %% ../nbs/20_train.ipynb #86aa5b9b
+# %% ../nbs/20_train.ipynb #4f69c586
 def _same_run(cfg: Config, run_dir):
     "RunError if the run directory was made with another config."
     if not (run_dir/'config.yaml').exists(): return
@@ -458,11 +465,38 @@ def _start(cfg: Config, run_dir: Path) -> tuple:
     for folder in ('checkpoints', 'figures', 'notebooks'): (run_dir/folder).mkdir(exist_ok=True)
     env = environment()
     save_config(cfg, run_dir/'config.yaml')
-    write_json(run_dir/'normalization_stats.json', stats); write_json(run_dir/'environment.json', env)
+    write_json(run_dir/'normalization_stats.json', stats)
+    if (run_dir/'environment.json').exists(): env = _resumed(json.loads((run_dir/'environment.json').read_text()), env)
+    write_json(run_dir/'environment.json', env)
     table.to_csv(run_dir/'preflight.csv', index=False)
     tracker = Tracker(run_dir, cfg.tracking.experiment)
-    tracker.log_params(_params(cfg, env, stats))
+    if tracker.new: tracker.log_params(_params(cfg, env, stats))
     return root, tiles, stats, env, tracker
+
+def _resumed(first, now) -> dict:
+    "The environment that a run began with, and where and when it was resumed."
+    return first | dict(resumed=[*first.get('resumed', []), {k: now[k] for k in ('started', 'commit', 'device')}])
+
+# %% ../nbs/20_train.ipynb #19955df3
+def _clear(run_dir):
+    "Empties a run directory to start over; the record of looks at the test regions stays."
+    for p in run_dir.iterdir():
+        if p.name not in ('.lock', '.holder', 'notebooks', 'test_looks.json'): shutil.rmtree(p) if p.is_dir() else p.unlink()
+
+def _run(cfg: Config, run_dir):
+    "Trains or resumes in a run directory that is claimed."
+    if cfg.train.threads: torch.set_num_threads(cfg.train.threads)
+    root, tiles, stats, env, tracker = _start(cfg, run_dir)
+    seed_everything(cfg.seed, cfg.reproducibility.deterministic)
+    try:
+        trainer = Trainer(cfg, root, tiles, stats, cfg.loss.build(**class_counts(root, ratio_at(cfg.sampling.curriculum, 1))))
+        if (run_dir/'checkpoints'/'last.pt').exists(): trainer.load(run_dir/'checkpoints'/'last.pt')
+        _epochs(trainer, run_dir, tracker)
+        _finish(trainer, run_dir, env, tracker)
+    except BaseException as e:
+        tracker.end('KILLED' if isinstance(e, KeyboardInterrupt) else 'FAILED')
+        raise
+    tracker.end()
 
 def train(config, # a Config, or the path of one
           run_dir=None, # None: runs/<config>/seed-<seed>
@@ -470,24 +504,12 @@ def train(config, # a Config, or the path of one
     "Trains, resumes or (if it is finished) leaves a run as it is; its directory."
     cfg = config if isinstance(config, Config) else load_config(config, overrides, seed)
     run_dir = Path(resolve(run_dir)) if run_dir else run_path(cfg, overrides)
+    if not fresh: _same_run(cfg, run_dir)
+    if finished(run_dir) and not fresh: return run_dir
     with claim(run_dir, by, wait=by == 'sample_run'):
-        if fresh:
-            for p in run_dir.iterdir():
-                if p.name not in ('.lock', '.holder', 'notebooks'): shutil.rmtree(p) if p.is_dir() else p.unlink()
+        if fresh: _clear(run_dir)
         _same_run(cfg, run_dir)
-        if finished(run_dir): return run_dir
-        if cfg.train.threads: torch.set_num_threads(cfg.train.threads)
-        root, tiles, stats, env, tracker = _start(cfg, run_dir)
-        seed_everything(cfg.seed, cfg.reproducibility.deterministic)
-        trainer = Trainer(cfg, root, tiles, stats, cfg.loss.build(**class_counts(root, ratio_at(cfg.sampling.curriculum, 1))))
-        if (run_dir/'checkpoints'/'last.pt').exists(): trainer.load(run_dir/'checkpoints'/'last.pt')
-        try:
-            _epochs(trainer, run_dir, tracker)
-            _finish(trainer, run_dir, env, tracker)
-        except BaseException as e:
-            tracker.end('KILLED' if isinstance(e, KeyboardInterrupt) else 'FAILED')
-            raise
-        tracker.end()
+        if not finished(run_dir): _run(cfg, run_dir)
     return run_dir
 
 # %% ../nbs/20_train.ipynb #6b6686c4
@@ -496,7 +518,7 @@ def sample_run() -> Path:
     cfg = load_config(default_config())
     return train(cfg, run_path(cfg), by='sample_run')
 
-# %% ../nbs/20_train.ipynb #cb77d14d
+# %% ../nbs/20_train.ipynb #146d09b6
 def report_path(injected=None) -> Path | None:
     "Where papermill writes the notebook that is running: as injected, else from the command line above this process; None without papermill."
     if injected: return Path(injected).absolute()
@@ -511,20 +533,30 @@ def report_path(injected=None) -> Path | None:
 def expect_report(run_dir, chapter, path):
     "Notes that the executed notebook of `chapter` will be at `path`."
     file = Path(run_dir)/'notebooks'/'expected.json'
-    if path: write_json(file, (json.loads(file.read_text()) if file.exists() else {}) | {chapter: str(path)})
+    now = datetime.datetime.now(datetime.timezone.utc).isoformat()
+    if path: write_json(file, (json.loads(file.read_text()) if file.exists() else {}) | {chapter: dict(path=str(path), noted=now)})
+
+def _report_state(path, noted) -> str:
+    "'ready' if the notebook at `path` is the finished one that was running at `noted`, 'other' if it is another run's, else 'later'."
+    try: times = json.loads(Path(path).read_text())['metadata']['papermill']
+    except (OSError, ValueError, KeyError): return 'later' # not written yet, or just being written
+    if not times.get('end_time'): return 'later'
+    moment = datetime.datetime.fromisoformat
+    return 'ready' if moment(times['start_time']) <= moment(noted) <= moment(times['end_time']) else 'other'
 
 def collect_reports(run_dir) -> list:
     "Copies executed notebooks that are finished into the run directory, attaches them to the MLflow run, and names them."
     folder = Path(run_dir)/'notebooks'
-    file, done = folder/'expected.json', []
-    for chapter, path in (json.loads(file.read_text()) if file.exists() else {}).items():
-        path = Path(path)
-        if not path.exists() or not json.loads(path.read_text())['metadata'].get('papermill', {}).get('end_time'): continue
-        if path.resolve() != (folder/f'{chapter}.ipynb').resolve(): shutil.copy(path, folder/f'{chapter}.ipynb')
-        Tracker(run_dir).log_files(folder/f'{chapter}.ipynb', folder='notebooks')
-        done.append(chapter)
-    if done: write_json(file, {k: v for k, v in json.loads(file.read_text()).items() if k not in done})
-    return done
+    file = folder/'expected.json'
+    expected = json.loads(file.read_text()) if file.exists() else {}
+    states = {chapter: _report_state(**note) for chapter, note in expected.items()}
+    for chapter in (c for c, state in states.items() if state == 'ready'):
+        path, kept = Path(expected[chapter]['path']), folder/f'{chapter}.ipynb'
+        if path.resolve() != kept.resolve(): shutil.copy(path, kept)
+        Tracker(run_dir).log_files(kept, folder='notebooks')
+    for chapter in (c for c, state in states.items() if state == 'other'): print(f'warning: the report of {chapter} was overwritten by another run and is lost; give each run its own output name')
+    if set(states.values()) - {'later'}: write_json(file, {c: n for c, n in expected.items() if states[c] == 'later'})
+    return [c for c, state in states.items() if state == 'ready']
 
 # %% ../nbs/20_train.ipynb #be679351
 def main(argv=None):
@@ -545,7 +577,7 @@ def main(argv=None):
 # %% ../nbs/20_train.ipynb #eb3d8ec7
 if __name__ == '__main__' and '__file__' in globals(): main()
 
-# %% ../nbs/20_train.ipynb #71a059bb
+# %% ../nbs/20_train.ipynb #ab8335b5
 def keep_figure(run_dir, name, fig):
     "Saves a figure in the run directory and attaches it to the MLflow run; the figure."
     path = Path(run_dir)/'figures'/f'{name}.png'
@@ -554,10 +586,10 @@ def keep_figure(run_dir, name, fig):
     Tracker(run_dir).log_files(path, folder='figures')
     return fig
 
-def what_runs(cfg: Config, run_dir) -> pd.DataFrame:
-    "The first thing that a report says: config, data, device, seed, commit, price, place."
-    env = environment()
-    state = 'is finished: this report shows it as it is' if finished(run_dir) else 'is resumed' if (Path(run_dir)/'checkpoints'/'last.pt').exists() else 'is new'
+def what_runs(cfg: Config, run_dir, fresh=False) -> pd.DataFrame:
+    "The first thing that a report says: config, data, device, seed, commit, price, place; of a finished run as it was."
+    env = json.loads((Path(run_dir)/'environment.json').read_text()) if finished(run_dir) and not fresh else environment()
+    state = 'is started over' if fresh else 'is finished: this report shows it as it is' if finished(run_dir) else 'is resumed' if (Path(run_dir)/'checkpoints'/'last.pt').exists() else 'is new'
     rows = {'config': cfg.name, 'network': f'{cfg.model.architecture} / {cfg.model.encoder}, weights {cfg.model.encoder_weights}', 'loss': f'{cfg.loss.name} {cfg.loss.params}',
             'data': f'{cfg.data.root}, {cfg.data.tile_size} px, RGB{"".join(" + "+c for c in cfg.data.extra_channels)}', 'epochs': f'{cfg.train.epochs}, batch {cfg.sampling.batch_size}',
             'seed': cfg.seed, 'device': f'{env["device"]}, {resolve_precision(cfg.train.precision, "cuda" if torch.cuda.is_available() else "cpu")}', 'commit': f'{env["commit"]}{" + uncommitted changes" if env["dirty"] else ""}',

@@ -12,6 +12,7 @@ MADE = None
 if 'RTS_RUNS' not in os.environ:
     MADE = os.environ['RTS_RUNS'] = tempfile.mkdtemp(prefix='rts_runs_')
 os.environ.setdefault('RTS_CONFIG', 'configs/test.yaml')
+os.environ.pop('MLFLOW_TRACKING_URI', None)
 
 
 def pytest_sessionfinish():

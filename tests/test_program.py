@@ -23,7 +23,7 @@ def test_train_with_another_seed_leaves_a_report(tmp_path):
     cells = json.loads(out.read_text())['cells']
     text = json.dumps([c.get('outputs', []) for c in cells])
     assert 'Val-Realistic 1:1000' in text and text.count('image/png') >= 4, 'the report shows its table and its figures'
-    assert json.loads((run/'notebooks'/'expected.json').read_text())['20_train'] == str(out), 'the run knows where its report is'
+    assert json.loads((run/'notebooks'/'expected.json').read_text())['20_train']['path'] == str(out), 'the run knows where its report is'
     # the next thing that touches the run collects it
     subprocess.run([sys.executable, '-m', 'rts_nb.train', '--collect', str(run)], cwd=ROOT, check=True)
     assert (run/'notebooks'/'20_train.ipynb').exists()
@@ -51,7 +51,7 @@ def test_bad_input_is_one_line_before_training(tmp_path, args, says):
 
 
 def test_public_images_import(tmp_path, public_images):
-    from rts_nb.data import check_dataset, import_public, load_splits, load_tiles
+    from rts_nb.data import check_dataset, import_public, load_tiles
     root = import_public(public_images, tmp_path/'public')
     tiles = load_tiles(root)
     assert check_dataset(root) == []
@@ -60,6 +60,20 @@ def test_public_images_import(tmp_path, public_images):
     assert (tiles.groupby(images).split.nunique() == 1).all(), 'an image lies in one split'
     share = tiles[tiles.positive].split.value_counts(normalize=True)
     assert abs(share['train']-.8) < .03 and abs(share['val']-.1) < .03 and abs(share['test']-.1) < .03
+
+
+@pytest.mark.parametrize('below', ['', 'data', 'rts'])
+def test_config_imports_public_images_by_itself(tmp_path, public_images, below, monkeypatch):
+    "From RTS_PUBLIC_IMAGES, whether it names the folder with images/ or one above it; three blocks of images are enough here."
+    import shutil
+    from rts_nb.config import load_config
+    from rts_nb.data import load_tiles, prepare
+    for kind in ('images', 'masks'):
+        (tmp_path/'set'/below/kind).mkdir(parents=True)
+        for image in sorted((public_images/kind).glob('train_yg_0[0-2]*.jpg')): shutil.copy(image, tmp_path/'set'/below/kind)
+    monkeypatch.setenv('RTS_PUBLIC_IMAGES', str(tmp_path/'set'))
+    root = prepare(load_config('configs/public.yaml', f'data.root={tmp_path}/tiles').data)
+    assert set(load_tiles(root).RegionName) == {'train_yg_00', 'train_yg_01', 'train_yg_02'}
 
 
 def test_check_data_command(tmp_path):
