@@ -80,7 +80,7 @@ def write_json(path, obj):
     "Writes `obj` as readable JSON, whole or not at all."
     with atomic(path) as temporary: temporary.write_text(json.dumps(obj, indent=1, ensure_ascii=False)+'\n')
 
-# %% ../nbs/00_data.ipynb #371c6997
+# %% ../nbs/00_data.ipynb #ff068e40
 class _InPlace:
     "A file for tqdm to write to that redraws a single notebook output."
     def __init__(self): self.handle = None
@@ -97,7 +97,8 @@ def progress(iterable=None, desc='', total=None, unit='it', **kwargs) -> tqdm:
     "A tqdm bar over `iterable` (or to be updated by hand) that leaves nothing behind in an executed notebook."
     shell = sys.modules['IPython'].get_ipython() if 'IPython' in sys.modules else None
     kernel = getattr(shell, 'kernel', None) is not None
-    how = dict(file=_InPlace(), mininterval=1., delay=2., ncols=90, ascii=' ━') if kernel else dict(disable=None)
+    inner = len(getattr(tqdm, '_instances', ())) > 0 # one bar at a time: the outer one says enough
+    how = dict(file=_InPlace(), mininterval=1., delay=2., ncols=90, ascii=' ━', disable=inner) if kernel else dict(disable=None)
     return tqdm(iterable, desc=desc, total=total, unit=unit, leave=False, **(how | kwargs))
 
 # %% ../nbs/00_data.ipynb #ab26b817

@@ -100,7 +100,7 @@ def preflight(cfg: Config, root, tiles, stats) -> pd.DataFrame:
             ('seeds', 'warning' if env['unset_seeds'] else 'ok', '; '.join(env['unset_seeds']) or 'hash seed and cuBLAS workspace set')]
     return pd.DataFrame(rows, columns=['item', 'state', 'found'])
 
-# %% ../nbs/20_train.ipynb #b3f48ef1
+# %% ../nbs/20_train.ipynb #52dcaede
 def tracking_uri() -> str:
     "$MLFLOW_TRACKING_URI, else a SQLite store in the folder of all runs."
     return os.environ.get('MLFLOW_TRACKING_URI') or f'sqlite:///{runs_root()}/mlflow.db'
@@ -114,9 +114,9 @@ class Tracker:
         self.new = self.run_id is None
         if self.new and not experiment: return
         os.environ.setdefault('MLFLOW_HTTP_REQUEST_MAX_RETRIES', '1'); os.environ.setdefault('MLFLOW_HTTP_REQUEST_TIMEOUT', '10')
-        for name in ('mlflow', 'alembic'): logging.getLogger(name).setLevel(logging.ERROR)
         with self._guard('cannot be reached; the run directory keeps everything'):
             from mlflow import MlflowClient
+            for name in ('mlflow', 'alembic'): logging.getLogger(name).setLevel(logging.ERROR) # after the import, which sets them
             client = MlflowClient(tracking_uri())
             if self.new: self.run_id = self._new_run(client, experiment)
             self.client = client
