@@ -18,6 +18,8 @@ setup(
     author=cfg['author'],
     license='MIT',
     keywords=cfg['keywords'],
+    classifiers=['Development Status :: 3 - Alpha', 'Intended Audience :: Science/Research', 'License :: OSI Approved :: MIT License', 'Programming Language :: Python :: 3.11'],
+    url=cfg['git_url'],
     packages=find_packages(include=['rts_nb', 'rts_nb.*']),
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
