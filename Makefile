@@ -47,9 +47,9 @@ $(STAMP):
 
 demo: $(STAMP) ## sample data, training, calibration and map, with executed notebooks
 	mkdir -p "$(RUN)"/notebooks
-	papermill --inject-output-path nbs/20_train.ipynb "$(RUN)"/notebooks/20_train.ipynb -p config configs/sample.yaml
-	papermill --inject-output-path nbs/30_calibrate.ipynb "$(RUN)"/notebooks/30_calibrate.ipynb -p run_dir "$(RUN)"
-	papermill --inject-output-path nbs/40_infer.ipynb "$(RUN)"/notebooks/40_infer.ipynb -p model_dir "$(RUN)" -p out_dir "$(RUN)"/map
+	papermill nbs/20_train.ipynb "$(RUN)"/notebooks/20_train.ipynb -p config configs/sample.yaml
+	papermill nbs/30_calibrate.ipynb "$(RUN)"/notebooks/30_calibrate.ipynb -p run_dir "$(RUN)"
+	papermill nbs/40_infer.ipynb "$(RUN)"/notebooks/40_infer.ipynb -p model_dir "$(RUN)" -p out_dir "$(RUN)"/map
 	python -m rts_nb.train --collect "$(RUN)"
 	echo "Done: reports in $(RUN)/notebooks/, model in $(RUN)/, map in $(RUN)/map/."
 
