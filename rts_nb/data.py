@@ -462,7 +462,7 @@ def show_tile(ax, rgb, label=None, title=''):
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=8)
 
-# %% ../nbs/00_data.ipynb #edeecdfe
+# %% ../nbs/00_data.ipynb #fe295eb6
 def _region_origin(k, n=5):
     "Upper left corner of region k in EPSG:3413, 150 km from its neighbours, south of 62° to 72° N."
     return -1_500_000. + 150_000*(k % n), -1_200_000. - 150_000*(k // n)
@@ -472,7 +472,7 @@ def _write_metadata(root, rows):
     to_degrees = Transformer.from_crs(CRS, 4326, always_xy=True)
     out = []
     for tile_id, transform, size, positive, region, uids in rows:
-        lon, lat = to_degrees.transform(*(transform * (size/2, size/2)))
+        lon, lat = to_degrees.transform(*(transform @ (size/2, size/2)))
         out.append([tile_id, round(lat, 6), round(lon, 6), 'Positive' if positive else 'Negative', region, ';'.join(uids)])
     with atomic(Path(root)/'metadata.csv') as f: pd.DataFrame(out, columns=COLUMNS).to_csv(f, index=False)
 
