@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PredictConfig', 'OptimizerConfig', 'LRConfig', 'EmaConfig', 'TrainConfig', 'EarlyStoppingConfig', 'CheckpointConfig',
            'ValidationConfig', 'ReproducibilityConfig', 'TrackingConfig', 'CostConfig', 'Config', 'load_config',
-           'save_config', 'difference', 'runs_root', 'default_config', 'run_path']
+           'save_config', 'dotted', 'difference', 'runs_root', 'default_config', 'run_path']
 
 # %% ../nbs/15_config.ipynb #89fb9ba6
 import difflib, os, re
@@ -200,15 +200,16 @@ def save_config(cfg: Config, path):
     "Writes the resolved description, which load_config reads back."
     Path(path).write_text(yaml.safe_dump(cfg.model_dump(mode='json', exclude_none=False), sort_keys=False, allow_unicode=True))
 
-# %% ../nbs/15_config.ipynb #372a3835
-def _flat(tree, prefix=''):
+# %% ../nbs/15_config.ipynb #3967586b
+def dotted(tree, prefix=''):
+    "Pairs of dotted key and value, like ('loss.gamma', 2), of a nested dict."
     for k, v in tree.items():
-        if isinstance(v, dict): yield from _flat(v, f'{prefix}{k}.')
+        if isinstance(v, dict): yield from dotted(v, f'{prefix}{k}.')
         else: yield prefix+k, v
 
 def difference(cfg: Config, base: Config) -> dict:
     "{key: (base's value, cfg's value)} where two descriptions differ."
-    a, b = (dict(_flat(c.model_dump(mode='json'))) for c in (base, cfg))
+    a, b = (dict(dotted(c.model_dump(mode='json'))) for c in (base, cfg))
     return {k: (a.get(k), b.get(k)) for k in {**a, **b} if a.get(k) != b.get(k)}
 
 # %% ../nbs/15_config.ipynb #29e0e428

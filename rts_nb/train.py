@@ -6,10 +6,10 @@
 __all__ = ['PACKAGES', 'learning_rates', 'smoothed', 'should_stop', 'device_name', 'environment', 'version_faults', 'preflight',
            'tracking_uri', 'Tracker', 'tile_records', 'score_tiles', 'pixel_size', 'ratio_metrics', 'object_metrics',
            'validation_metrics', 'Trainer', 'claim', 'finished', 'load_run', 'class_counts', 'flat_metrics',
-           'flat_config', 'training_profile', 'train', 'sample_run', 'report_path', 'expect_report', 'collect_reports',
-           'main', 'keep_figure', 'what_runs', 'show_batch', 'show_curves', 'show_pr_curves', 'show_panel', 'results']
+           'training_profile', 'train', 'sample_run', 'report_path', 'expect_report', 'collect_reports', 'main',
+           'keep_figure', 'what_runs', 'show_batch', 'show_curves', 'show_pr_curves', 'show_panel', 'results']
 
-# %% ../nbs/20_train.ipynb #5505f933
+# %% ../nbs/20_train.ipynb #529b0b34
 import contextlib, datetime, importlib.metadata, json, logging, math, os, platform, shutil, subprocess, sys, time
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import rasterio
 import torch
 from filelock import FileLock, Timeout
 
-from .config import Config, default_config, difference, load_config, run_path, runs_root, save_config
+from .config import Config, default_config, difference, dotted, load_config, run_path, runs_root, save_config
 from .data import (ConfigError, DataError, RTSError, RunError, atomic, check_dataset, check_parameters, dataset_version, load_stats,
                          load_tiles, prepare, progress, project_root, resolve, show_path, show_tile, tile_path, write_json)
 from .loading import EvalTiles, TrainTiles, eval_loader, ratio_at, sample_seed, seed_everything, train_loader, unset_seeds
@@ -395,7 +395,7 @@ def _epochs(trainer: Trainer, run_dir: Path, tracker: Tracker):
             tracker.log_metrics({k: row[k] for k in ('train_loss', 'train_iou', 'lr_encoder', 'lr_decoder')}, trainer.epoch)
             _checkpoint(trainer, run_dir/'checkpoints')
 
-# %% ../nbs/20_train.ipynb #e4f1031a
+# %% ../nbs/20_train.ipynb #04f1a9d4
 def flat_metrics(validation) -> dict:
     "{'realistic_200.pr_auc': …}: a validation's numbers under dotted names."
     return {f'val.{k}' if not isinstance(v, dict) else f'val.{k}.{n}': x for k, v in validation.items() if k != 'epoch'
@@ -403,17 +403,9 @@ def flat_metrics(validation) -> dict:
 
 def _params(cfg: Config, env, stats) -> dict:
     "Parameters of a run for MLflow, by their names in YAML, with where and on what it ran."
-    return flat_config(cfg) | dict(dataset_version=stats['dataset_version'], commit=env['commit'], torch=env['versions']['torch'], cuda=env['cuda'], device=env['device'], gpus=env['gpus'])
+    return dict(dotted(cfg.model_dump(mode='json'))) | dict(dataset_version=stats['dataset_version'], commit=env['commit'], torch=env['versions']['torch'], cuda=env['cuda'], device=env['device'], gpus=env['gpus'])
 
-def flat_config(cfg: Config, prefix='') -> dict:
-    "{'loss.gamma': 2, …}: a config by dotted names."
-    out = {}
-    for k, v in cfg.model_dump(mode='json').items():
-        if isinstance(v, dict): out |= {f'{k}.{n}': x for n, x in v.items()}
-        else: out[k] = v
-    return out
-
-# %% ../nbs/20_train.ipynb #057343b2
+# %% ../nbs/20_train.ipynb #d70fbe06
 def _confirm(trainer: Trainer, run_dir: Path) -> float:
     "PR-AUC of the model as saved; RunError if it is not that of the best validation."
     load_weights(trainer.averaged, run_dir/'model.safetensors')
@@ -423,7 +415,7 @@ def _confirm(trainer: Trainer, run_dir: Path) -> float:
     histogram.save(run_dir/'validation_scores.npz')
     return again['metric']
 
-def _finish(trainer: Trainer, run_dir: Path, env, tracker: Tracker):
+def _finish(trainer: Trainer, run_dir: Path, tracker: Tracker):
     "Writes what makes the run directory complete, metrics.json last."
     cfg, checkpoints = trainer.cfg, run_dir/'checkpoints'
     with atomic(run_dir/'model.safetensors') as f: shutil.copy(checkpoints/f'best-{trainer.best["epoch"]:04d}.safetensors', f)
@@ -449,7 +441,7 @@ def training_profile(trainer: Trainer, run_dir, n=200) -> dict:
     scores = ScoreHistogram.load(Path(run_dir)/'validation_scores.npz').score_counts()
     return dict(bands={k: dict(edges=edges[k].round(4).tolist(), counts=counts[k].tolist()) for k in names}, n_tiles=len(data), scores=dict(zip(scores._fields, (np.nan_to_num(v, neginf=-24).tolist() for v in scores))))
 
-# %% ../nbs/20_train.ipynb #4f69c586
+# %% ../nbs/20_train.ipynb #19c21935
 def _same_run(cfg: Config, run_dir):
     "RunError if the run directory was made with another config."
     if not (run_dir/'config.yaml').exists(): return
@@ -471,13 +463,13 @@ def _start(cfg: Config, run_dir: Path) -> tuple:
     table.to_csv(run_dir/'preflight.csv', index=False)
     tracker = Tracker(run_dir, cfg.tracking.experiment)
     if tracker.new: tracker.log_params(_params(cfg, env, stats))
-    return root, tiles, stats, env, tracker
+    return root, tiles, stats, tracker
 
 def _resumed(first, now) -> dict:
     "The environment that a run began with, and where and when it was resumed."
     return first | dict(resumed=[*first.get('resumed', []), {k: now[k] for k in ('started', 'commit', 'device')}])
 
-# %% ../nbs/20_train.ipynb #19955df3
+# %% ../nbs/20_train.ipynb #72501898
 def _clear(run_dir):
     "Empties a run directory to start over; the record of looks at the test regions stays."
     for p in run_dir.iterdir():
@@ -486,13 +478,13 @@ def _clear(run_dir):
 def _run(cfg: Config, run_dir):
     "Trains or resumes in a run directory that is claimed."
     if cfg.train.threads: torch.set_num_threads(cfg.train.threads)
-    root, tiles, stats, env, tracker = _start(cfg, run_dir)
+    root, tiles, stats, tracker = _start(cfg, run_dir)
     seed_everything(cfg.seed, cfg.reproducibility.deterministic)
     try:
         trainer = Trainer(cfg, root, tiles, stats, cfg.loss.build(**class_counts(root, ratio_at(cfg.sampling.curriculum, 1))))
         if (run_dir/'checkpoints'/'last.pt').exists(): trainer.load(run_dir/'checkpoints'/'last.pt')
         _epochs(trainer, run_dir, tracker)
-        _finish(trainer, run_dir, env, tracker)
+        _finish(trainer, run_dir, tracker)
     except BaseException as e:
         tracker.end('KILLED' if isinstance(e, KeyboardInterrupt) else 'FAILED')
         raise
