@@ -7,9 +7,10 @@ __all__ = ['PACKAGES', 'learning_rates', 'smoothed', 'should_stop', 'device_name
            'tracking_uri', 'Tracker', 'tile_records', 'score_tiles', 'pixel_size', 'ratio_metrics', 'object_metrics',
            'validation_metrics', 'Trainer', 'claim', 'finished', 'load_run', 'class_counts', 'flat_metrics',
            'training_profile', 'train', 'sample_run', 'report_path', 'expect_report', 'collect_reports', 'main',
-           'keep_figure', 'what_runs', 'show_batch', 'show_curves', 'show_pr_curves', 'show_panel', 'results']
+           'keep_figure', 'what_runs', 'draw_batch', 'show_batch', 'show_curves', 'show_pr_curves', 'show_panel',
+           'results']
 
-# %% ../nbs/20_train.ipynb #529b0b34
+# %% ../nbs/20_train.ipynb #d8af2d6b
 import contextlib, datetime, importlib.metadata, json, logging, math, os, platform, shutil, subprocess, sys, time
 from pathlib import Path
 
@@ -22,8 +23,8 @@ import torch
 from filelock import FileLock, Timeout
 
 from .config import Config, default_config, difference, dotted, load_config, run_path, runs_root, save_config
-from .data import (ConfigError, DataError, RTSError, RunError, atomic, check_dataset, check_parameters, dataset_version, load_stats,
-                         load_tiles, prepare, progress, project_root, resolve, show_path, show_tile, tile_path, write_json)
+from .data import (ConfigError, DataError, RTSError, RunError, atomic, check_dataset, check_parameters, dataset_version, file_of, load_stats,
+                         load_tiles, prepare, progress, project_root, read_text, resolve, show_path, show_tile, tile_path, write_json)
 from .loading import EvalTiles, TrainTiles, eval_loader, ratio_at, sample_seed, seed_everything, train_loader, unset_seeds
 from .metrics import ObjectCounts, ScoreHistogram
 from .models import build_model, load_weights, make_ema, parameter_groups, save_weights, set_phase
@@ -342,20 +343,18 @@ def load_run(run_dir) -> tuple:
         if not (run_dir/name).exists(): raise RunError(f'{show_path(run_dir)} has no {name}; it is not a finished run: train it with nbs/20_train.ipynb')
     return load_config(run_dir/'config.yaml'), json.loads((run_dir/'metrics.json').read_text())
 
-# %% ../nbs/20_train.ipynb #c9c38c75
+# %% ../nbs/20_train.ipynb #f344a637
 def class_counts(root, ratio) -> dict:
     "Background and RTS pixels of training at `ratio` negatives per positive, for losses that weigh classes."
-    train = json.loads((Path(resolve(root))/'splits_summary.json').read_text())['train']
+    train = json.loads(read_text(file_of(root, 'splits_summary.json')))['train']
     pixels, per_negative = train['pixels'], train['positives']/max(train['negatives'], 1)
     return dict(n_rts=max(pixels['positive']['rts'], 1), n_background=pixels['positive']['background'] + ratio*per_negative*pixels['negative']['background'])
 
 def _open(cfg: Config) -> tuple:
     "Data of a run: (root, tiles, statistics), prepared where they can be; DataError where they are unsound."
     root = prepare(cfg.data)
-    size = json.loads((Path(root)/'version.json').read_text())['tile_size']
-    if size != cfg.data.tile_size: raise ConfigError(f'data.tile_size is {cfg.data.tile_size}, {show_path(root)} has tiles of {size}; set data.tile_size={size}')
     tiles = load_tiles(root, cfg.data.block_km)
-    stats = load_stats(Path(root)/'normalization_stats.json', cfg.data.extra_channels, dataset_version(root))
+    stats = load_stats(file_of(root, 'normalization_stats.json'), cfg.data.extra_channels, dataset_version(root))
     for split in ('train', 'val'):
         if not tiles.loc[tiles['split'] == split, 'positive'].any(): raise DataError(f'{show_path(root)}: the split {split} has no positive tile; choose other regions in splits.yaml')
     return root, tiles, stats
@@ -588,20 +587,26 @@ def what_runs(cfg: Config, run_dir, fresh=False) -> pd.DataFrame:
             'price': f'{cfg.cost.hourly_usd} USD an hour', 'run directory': f'{show_path(run_dir)} {state}', 'not reproducible because': '; '.join(env['unset_seeds']) or 'nothing: seeds, hash seed and cuBLAS workspace are set'}
     return pd.DataFrame(rows.items(), columns=['', 'this run']).set_index('')
 
-# %% ../nbs/20_train.ipynb #5acb0cce
-def show_batch(cfg: Config, n=8):
-    "A figure of the first training batch as the network will see it, truth outlined."
-    root, tiles, stats = _open(cfg)
-    train_tiles = tiles[tiles['split'] == 'train']
-    data = TrainTiles(root, train_tiles, cfg.data, stats, cfg.augment, cfg.boundary, cfg.seed)
-    batch = train_loader(data, train_tiles['positive'], cfg.sampling, cfg.loader.model_copy(update=dict(num_workers=0))).batch_sampler.batches()[0][:n]
+# %% ../nbs/20_train.ipynb #f730f1ec
+def draw_batch(batch, stats, extra_channels=(), n=8):
+    "A figure of the first samples of a training batch as the network sees them, truth outlined, a row for each extra channel below."
+    n, rows = min(n, len(batch['image'])), 1 + len(extra_channels)
+    fig, axes = plt.subplots(rows, n, figsize=(9, .4 + 1.15*rows), dpi=70, layout='constrained', squeeze=False)
     mean, std = (np.array(stats['rgb'][k])[:, None, None] for k in ('mean', 'std'))
-    fig, axes = plt.subplots(1, n, figsize=(9, 1.5), dpi=70, layout='constrained')
-    for ax, key in zip(axes, batch):
-        sample = data[key]
-        show_tile(ax, (sample['image'][:3].numpy()*std+mean).clip(0, 255).astype('u1'), np.where(sample['target'][0] > 1, 255, sample['target'][0] >= .5).astype('u1'))
+    for axs, image, target in zip(axes.T, batch['image'].numpy(), batch['target'][:, 0].numpy()):
+        show_tile(axs[0], (image[:3]*std+mean).clip(0, 255).astype('u1'), np.where(target > 1, 255, target >= .5).astype('u1'))
+        for ax, band in zip(axs[1:], image[3:]): ax.imshow(band, cmap='gray', vmin=-2.5, vmax=2.5); ax.set(xticks=[], yticks=[])
+    for ax, name in zip(axes[1:, 0], extra_channels): ax.set_ylabel(name, fontsize=8)
     fig.suptitle('What the network sees: augmented tiles, RTS in yellow, ignored pixels outside the dotted line', fontsize=9)
     return fig
+
+def show_batch(cfg: Config, n=8):
+    "draw_batch of the first training batch."
+    root, tiles, stats = _open(cfg)
+    train = tiles[tiles['split'] == 'train']
+    data = TrainTiles(root, train, cfg.data, stats, cfg.augment, cfg.boundary, cfg.seed)
+    keys = train_loader(data, train['positive'], cfg.sampling, cfg.loader.model_copy(update=dict(num_workers=0))).batch_sampler.batches()[0][:n]
+    return draw_batch(torch.utils.data.default_collate([data[k] for k in keys]), stats, cfg.data.extra_channels, n)
 
 def show_curves(run_dir):
     "A figure of loss, IoU and validation PR-AUC by epoch."
