@@ -25,3 +25,19 @@ def public_images():
     for folder in (os.environ.get('RTS_PUBLIC_IMAGES'), ROOT/'data'/'rts-yang2023', ROOT.parent/'shared'/'data'/'rts-yang2023'):
         if folder and (Path(folder)/'images').is_dir(): return Path(folder)
     pytest.skip('the public images are not here (set RTS_PUBLIC_IMAGES to see this test run)')
+
+
+@pytest.fixture(scope='session')
+def rts_polygons():
+    "Folder of real outlines: $RTS_POLYGONS, data/rts-polygons, or ../shared/data/rts-polygons."
+    for folder in (os.environ.get('RTS_POLYGONS'), ROOT/'data'/'rts-polygons', ROOT.parent/'shared'/'data'/'rts-polygons'):
+        if folder and (Path(folder)/'nitze2021.shp').exists(): return Path(folder)
+    pytest.skip('the real outlines are not here (set RTS_POLYGONS to see this test run)')
+
+
+@pytest.fixture(scope='session')
+def real_outlines():
+    "The folder of real outlines: $RTS_POLYGONS, data/rts-polygons, or ../shared/data/rts-polygons."
+    for folder in (os.environ.get('RTS_POLYGONS'), ROOT/'data'/'rts-polygons', ROOT.parent/'shared'/'data'/'rts-polygons'):
+        if folder and list(Path(folder).glob('*.shp')): return Path(folder)
+    pytest.skip('the real outlines are not here (set RTS_POLYGONS to see this test run)')
