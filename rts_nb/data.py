@@ -18,8 +18,8 @@ __all__ = ['CRS', 'EXTRA_CHANNELS', 'IGNORE', 'FOLDERS', 'VERSION', 'COLUMNS', '
            'tile_scenes', 'check_tile', 'overlaps', 'Survey', 'survey', 'check_dataset', 'card_table', 'prevalence_at',
            'show_where', 'show_sizes', 'show_bands', 'show_tiles', 'complete', 'prepare', 'open_dataset', 'describe']
 
-# %% ../nbs/00_data.ipynb #483679dc
-import ast, collections, contextlib, dataclasses, datetime, difflib, functools, glob, hashlib, html, io, itertools, json, os, re, shlex, shutil, sys, uuid
+# %% ../nbs/00_data.ipynb #21c00a84
+import ast, collections, contextlib, dataclasses, datetime, difflib, functools, glob, hashlib, html, inspect, io, itertools, json, os, re, shlex, shutil, sys, uuid
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -45,13 +45,15 @@ from shapely import STRtree, box
 from shapely.geometry import Polygon
 from tqdm import tqdm
 
-# %% ../nbs/00_data.ipynb #cb2c9a1e
+# %% ../nbs/00_data.ipynb #28d6daaf
 class RTSError(Exception):
     "Something that the user can put right; shown as one line, never as a traceback."
     def _render_traceback_(self): return [f'{type(self).__name__}: {self}']
 
 class DataError(RTSError): "The data on disk is missing or unsound."
+
 class ConfigError(RTSError): "The description of a run is wrong."
+
 class RunError(RTSError): "A run directory is missing, incomplete, taken or of another kind."
 
 # %% ../nbs/00_data.ipynb #51a3b301
@@ -63,7 +65,7 @@ def project_root() -> Path:
             if (folder/'settings.ini').exists() and (folder/'nbs').is_dir(): return folder
     return Path.cwd()
 
-# %% ../nbs/00_data.ipynb #a998ad1d
+# %% ../nbs/00_data.ipynb #dec7d949
 def is_virtual(path) -> bool:
     "Whether only GDAL can read `path`."
     return str(path).startswith('/vsi')
@@ -72,6 +74,7 @@ def resolve(path) -> Path | str:
     "`path` made absolute against the project root; GDAL's virtual paths come back as they are."
     return str(path) if is_virtual(path) else project_root()/Path(path).expanduser()
 
+# %% ../nbs/00_data.ipynb #df272d44
 def file_of(root, name) -> str:
     "The path of a dataset's file: `root`, resolved, and `name`."
     return f'{resolve(root)}/{name}'
@@ -83,7 +86,7 @@ def show_path(path) -> str:
     path, root = Path(path).resolve(), project_root().resolve()
     return str(path.relative_to(root)) if path.is_relative_to(root) else '…/' + '/'.join(path.parts[-3:])
 
-# %% ../nbs/00_data.ipynb #8dca7c65
+# %% ../nbs/00_data.ipynb #99ef2b7a
 @contextlib.contextmanager
 def atomic(path):
     "A temporary path beside `path`, with its ending; renamed to `path` when the block ends well, removed when it does not."
@@ -97,6 +100,7 @@ def atomic(path):
         if temporary.is_dir(): shutil.rmtree(temporary)
         else: temporary.unlink(missing_ok=True)
 
+# %% ../nbs/00_data.ipynb #4a7db065
 def write_json(path, obj):
     "Writes `obj` as readable JSON, whole or not at all."
     with atomic(path) as temporary: temporary.write_text(json.dumps(obj, indent=1, ensure_ascii=False)+'\n')
@@ -118,7 +122,7 @@ def read_text(path) -> str:
     if not is_virtual(path): return Path(path).read_text(encoding='utf-8-sig')
     return _virtual_bytes(str(path)).decode('utf-8-sig')
 
-# %% ../nbs/00_data.ipynb #ff068e40
+# %% ../nbs/00_data.ipynb #d63d14e9
 class _InPlace:
     "A file for tqdm to write to that redraws a single notebook output."
     def __init__(self): self.handle = None
@@ -131,6 +135,7 @@ class _InPlace:
         if self.handle is None: self.handle = display(data, raw=True, display_id=True)
         else: self.handle.update(data, raw=True)
 
+# %% ../nbs/00_data.ipynb #32dc4a1f
 def progress(iterable=None, desc='', total=None, unit='it', **kwargs) -> tqdm:
     "A tqdm bar over `iterable` (or to be updated by hand) that leaves nothing behind in an executed notebook."
     shell = sys.modules['IPython'].get_ipython() if 'IPython' in sys.modules else None
@@ -149,11 +154,12 @@ def in_threads(fn, items, desc='', unit='tile', workers=None):
             if len(ahead) > 4*workers: yield ahead.popleft().result(); bar.update()
         while ahead: yield ahead.popleft().result(); bar.update()
 
-# %% ../nbs/00_data.ipynb #ab26b817
+# %% ../nbs/00_data.ipynb #133d2b7e
 def _assigned(source):
     "The names that a cell of plain assignments binds."
     return [t.id for node in ast.parse(source).body if isinstance(node, ast.Assign) for t in node.targets if isinstance(t, ast.Name)]
 
+# %% ../nbs/00_data.ipynb #3666dbd6
 def check_parameters(history, # IPython's `In`
                      ):
     "Refuses parameters that papermill injected and the notebook does not have; to be called right after the parameters cell."
@@ -165,11 +171,12 @@ def check_parameters(history, # IPython's `In`
             near = difflib.get_close_matches(name, known, 1)
             raise ConfigError(f'parameter {name!r} is not one of this notebook; ' + (f'did you mean {near[0]!r}?' if near else f'it has: {", ".join(known)}'))
 
-# %% ../nbs/00_data.ipynb #dcb4395b
+# %% ../nbs/00_data.ipynb #1707b950
 class Section(pydantic.BaseModel):
     "One section of a run's description: immutable, unknown keys refused."
     model_config = pydantic.ConfigDict(extra='forbid', frozen=True)
 
+# %% ../nbs/00_data.ipynb #e291f836
 class DataConfig(Section):
     "Where the tiles are and which of their bands are read."
     root: str                      # the dataset: a local folder, a mounted bucket, or any path GDAL reads (/vsigs/…, /vsizip/…)
@@ -203,13 +210,14 @@ def tile_path(root, kind, tile_id) -> str:
     "The path of a tile's file; kind is 'rgb', 'extra' or 'label'."
     return file_of(root, f'{FOLDERS[kind]}/{tile_id}.tif')
 
-# %% ../nbs/00_data.ipynb #762e80ab
+# %% ../nbs/00_data.ipynb #db246a6e
 def _write_raster(path, array, transform, **profile):
     "Writes (bands, H, W) as a GeoTIFF in EPSG:3413, whole or not at all."
     with atomic(path) as temporary:
         with rasterio.open(temporary, 'w', driver='GTiff', count=array.shape[0], height=array.shape[1], width=array.shape[2],
                            dtype=array.dtype, crs=CRS, transform=transform, **profile) as f: f.write(array)
 
+# %% ../nbs/00_data.ipynb #661cc0a7
 def write_tile(root, tile_id,
                rgb,        # (3, H, W) uint8; a pixel without data is 0 in all bands
                label,      # (H, W) uint8: 0 background, 1 RTS, 255 ignore
@@ -221,17 +229,19 @@ def write_tile(root, tile_id,
     if extra is not None: _write_raster(tile_path(root, 'extra', tile_id), extra, transform, compress='deflate', predictor=3)
     _write_raster(tile_path(root, 'label', tile_id), label[None], transform, compress='lzw')
 
+# %% ../nbs/00_data.ipynb #5621dca1
 def is_written(root, tile_id) -> bool:
     "Whether a tile is whole on disk."
     return Path(tile_path(root, 'label', tile_id)).exists()
 
-# %% ../nbs/00_data.ipynb #0639eb93
+# %% ../nbs/00_data.ipynb #857f999d
 def _gdal(): return rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN='EMPTY_DIR')
 
 def _first_line(error) -> str:
     "What an error says first; GDAL's own words where rasterio only points to them."
     return str(error.__cause__ or error).strip().split('\n')[0]
 
+# %% ../nbs/00_data.ipynb #178664dc
 def _read(path, bands=None):
     "A raster's bands, one open; a missing or damaged file is an error that names it."
     try:
@@ -247,7 +257,7 @@ def read_tile(root, tile_id, extra_channels=()) -> dict:
     extra = _read(tile_path(root, 'extra', tile_id), bands) if bands else np.zeros((0, *label.shape), 'f4')
     return dict(rgb=rgb, extra=extra, label=label)
 
-# %% ../nbs/00_data.ipynb #c52bcb5a
+# %% ../nbs/00_data.ipynb #3e5d8b68
 COLUMNS = ['Tile_id', 'centroid_lat', 'centroid_lon', 'TrainClass', 'RegionName', 'UIDs']
 SPLITS = ('train', 'val', 'test')
 
@@ -258,13 +268,14 @@ def _text(root, name, way_out='a dataset needs it beside PLANET-RGB/ and labels/
     except FileNotFoundError: raise DataError(f'{show_path(path)} is missing; {way_out}') from None
     except (OSError, UnicodeDecodeError) as e: raise DataError(f'{show_path(path)} cannot be read ({_first_line(e)}); {way_out}') from None
 
+# %% ../nbs/00_data.ipynb #a49ad3d3
 def _parsed(root, name, parse, way_out):
     "One of the small files through its parser."
     text = _text(root, name, way_out)
     try: return parse(text)
     except (ValueError, yaml.YAMLError) as e: raise DataError(f'{show_path(file_of(root, name))} is not readable ({" ".join(str(e).split())[:120]}); {way_out}') from None
 
-# %% ../nbs/00_data.ipynb #8391d0f5
+# %% ../nbs/00_data.ipynb #b8c07df3
 def dataset_info(root) -> dict:
     "What version.json states: `dataset_version`, `tile_size`, and whatever else stands there."
     info = _parsed(root, 'version.json', json.loads, 'it should read {"dataset_version": "2.0", "tile_size": 512}')
@@ -272,10 +283,12 @@ def dataset_info(root) -> dict:
     if lacking: raise DataError(f'version.json lacks {", ".join(sorted(lacking))}; it should read {{"dataset_version": "2.0", "tile_size": 512}}')
     return info | dict(dataset_version=str(info['dataset_version']))
 
+# %% ../nbs/00_data.ipynb #8966f64a
 def dataset_version(root) -> str:
     "The version that version.json states."
     return dataset_info(root)['dataset_version']
 
+# %% ../nbs/00_data.ipynb #17f42c0c
 def _has_extra(root) -> bool:
     "Whether there are files in EXTRA; where files are not listed, the first tile tells."
     listed = _names(root, FOLDERS['extra'])
@@ -283,12 +296,13 @@ def _has_extra(root) -> bool:
     try: return bool(len(_read(tile_path(root, 'extra', read_metadata(root)['Tile_id'].iloc[0]), 1)))
     except DataError: return False
 
+# %% ../nbs/00_data.ipynb #822f48e2
 def extra_of(root) -> tuple:
     "The extra channels that a dataset has: those that version.json names, else all four if it has files in EXTRA."
     named = dataset_info(root).get('extra_channels')
     return tuple(named if named is not None else EXTRA_CHANNELS if _has_extra(root) else ())
 
-# %% ../nbs/00_data.ipynb #32b6175d
+# %% ../nbs/00_data.ipynb #3d3f7f0a
 def _names(root, folder, ending='.tif') -> set | None:
     "Names without `ending` of a folder's files; None on web servers, which do not list them."
     path = file_of(root, folder)
@@ -297,6 +311,7 @@ def _names(root, folder, ending='.tif') -> set | None:
     else: found = os.listdir(path) if os.path.isdir(path) else []
     return found and {n.removesuffix(ending) for n in found if n.endswith(ending) and not n.startswith('.')}
 
+# %% ../nbs/00_data.ipynb #9b6503e2
 def load_splits(root) -> dict:
     "Regions by split, from splits.yaml."
     splits = _parsed(root, 'splits.yaml', yaml.safe_load, 'write_splits makes it')
@@ -339,13 +354,14 @@ def _misses(where,      # (n, regions): assignments, 0 train, 1 val, 2 test
     off = np.abs(got/total.clip(1) - np.array(shares)[:, None]) * [1, .5]
     return off.sum((1, 2)) + 10*(got[..., total > 0] == 0).sum((1, 2))
 
-# %% ../nbs/00_data.ipynb #66c32afe
+# %% ../nbs/00_data.ipynb #ec8dcf89
 def _search_all(per_region, shares):
     "The best assignment of all."
     where = np.array(list(itertools.product(range(3), repeat=len(per_region))))
     misses = _misses(where, per_region, shares)
     return where[misses.argmin()], misses.min()
 
+# %% ../nbs/00_data.ipynb #c539cdf4
 def _steps(where, rng, n_swaps=2000):
     "Assignments one step away: a region moved, or two exchanged."
     n = len(where)
@@ -356,7 +372,7 @@ def _steps(where, rng, n_swaps=2000):
     swaps[np.arange(len(a)), a], swaps[np.arange(len(a)), b] = where[b], where[a]
     return np.concatenate([moves % 3, swaps])
 
-# %% ../nbs/00_data.ipynb #6787ee7b
+# %% ../nbs/00_data.ipynb #297ce21c
 def _descend(where, per_region, shares, rng):
     "The assignment reached by best steps, and how far it is from the shares."
     best = _misses(where[None], per_region, shares)[0]
@@ -366,6 +382,7 @@ def _descend(where, per_region, shares, rng):
         if misses.min() >= best - 1e-12: return where, best
         where, best = steps[misses.argmin()], misses.min()
 
+# %% ../nbs/00_data.ipynb #2614e863
 def _search_steps(per_region, shares, seed, starts=12):
     "The best of descents from random assignments."
     rng = np.random.default_rng(seed)
@@ -383,19 +400,20 @@ def choose_splits(tiles, # DataFrame with RegionName and positive
     if miss >= 10: raise DataError(f'no split of {len(counts)} regions gives each of train, val and test positives and negatives; add regions')
     return {s: sorted(counts.index[where == k]) for k, s in enumerate(SPLITS)}
 
-# %% ../nbs/00_data.ipynb #af925a2b
+# %% ../nbs/00_data.ipynb #74763be2
 def write_splits(root, seed=42) -> dict:
     "Chooses splits for the tiles of metadata.csv and writes splits.yaml; the regions by split."
     splits = choose_splits(read_metadata(root), seed)
     with atomic(file_of(root, 'splits.yaml')) as f: f.write_text(yaml.safe_dump(splits, sort_keys=False, allow_unicode=True), encoding='utf-8')
     return splits
 
+# %% ../nbs/00_data.ipynb #e4f94ab8
 def _label_counts(label) -> np.ndarray:
     "Pixels of a label: background, RTS, ignored."
     counts = np.bincount(label.ravel(), minlength=256)
     return counts[[0, 1, IGNORE]]
 
-# %% ../nbs/00_data.ipynb #49722045
+# %% ../nbs/00_data.ipynb #536ae8a9
 def summary_of(tiles,  # DataFrame with split and positive
                counts, # (tiles, 3): pixels of background, RTS, ignored
                ) -> dict:
@@ -408,6 +426,7 @@ def summary_of(tiles,  # DataFrame with split and positive
                           pixels=dict(positive=pixels(positive), negative=pixels(negative)))
     return summary
 
+# %% ../nbs/00_data.ipynb #6e5eb4b7
 def write_summary(root) -> dict:
     "Counts tiles and label pixels of each split, writes splits_summary.json, and gives it."
     tiles = load_tiles(root)
@@ -416,7 +435,7 @@ def write_summary(root) -> dict:
     write_json(file_of(root, 'splits_summary.json'), summary)
     return summary
 
-# %% ../nbs/00_data.ipynb #08328609
+# %% ../nbs/00_data.ipynb #9b752f56
 def clipped_moments(counts, # histogram, any length
                     values, # the value of each bin, rising
                     percentiles=(1, 99)) -> tuple:
@@ -427,18 +446,20 @@ def clipped_moments(counts, # histogram, any length
     mean = np.average(clipped, weights=counts)
     return float(mean), float(np.sqrt(np.average((clipped-mean)**2, weights=counts))), low, high
 
+# %% ../nbs/00_data.ipynb #fceaee0a
 def count_bytes(rgb) -> np.ndarray:
     "Pixels with data by value, (3, 256), of an image (3, …) uint8."
     counts = np.stack([np.bincount(band.ravel(), minlength=256) for band in rgb])
     counts[:, 0] -= np.count_nonzero((rgb[0] | rgb[1] | rgb[2]) == 0)
     return counts
 
-# %% ../nbs/00_data.ipynb #88872d4c
+# %% ../nbs/00_data.ipynb #23db07b5
 def count_floats(bands) -> np.ndarray:
     "Values by the upper half of their bits, (k, 65536), of float32 bands (k, …)."
     halves = np.ascontiguousarray(bands, '<f4').view('<u2').reshape(len(bands), -1)[:, 1::2]
     return np.stack([np.bincount(h, minlength=1 << 16) for h in halves])
 
+# %% ../nbs/00_data.ipynb #4ac92dc5
 def _rising(counts):
     "(counts, lower edges, upper edges) of the finite bins of count_floats in rising order of value."
     counts = np.concatenate([counts[:0x8000-1:-1], counts[:0x8000]])[0x80:-0x80]
@@ -447,7 +468,7 @@ def _rising(counts):
     edges = np.concatenate([-edges[:0:-1], edges])
     return counts, edges[:-1], edges[1:]
 
-# %% ../nbs/00_data.ipynb #84e26e21
+# %% ../nbs/00_data.ipynb #f564f750
 def percentile_range(counts, percentiles) -> tuple:
     "Values (low, high) between which the percentiles of a band lie for certain, from count_floats of one band."
     counts, lower, upper = _rising(counts)
@@ -455,6 +476,7 @@ def percentile_range(counts, percentiles) -> tuple:
     low, high = (np.searchsorted(np.cumsum(counts)/counts.sum(), p/100) for p in percentiles)
     return float(lower[low]), float(max(upper[high], lower[low] + 1e-6))
 
+# %% ../nbs/00_data.ipynb #aa1adb65
 def count_between(bands, ranges, bins=1 << 16) -> np.ndarray:
     "Finite values in `bins` even steps of each band's range, (k, bins), of float32 bands (k, …); those outside go to the ends."
     out = []
@@ -464,7 +486,7 @@ def count_between(bands, ranges, bins=1 << 16) -> np.ndarray:
         out.append(np.bincount(at.clip(0, bins-1, out=at).astype(np.intp).ravel(), minlength=bins))
     return np.stack(out)
 
-# %% ../nbs/00_data.ipynb #1b169862
+# %% ../nbs/00_data.ipynb #66a19ca9
 def _total(values, # tile id → (k, n)
            count,  # (k, n) → histograms (k, bins)
            ids, desc, tile_size):
@@ -475,12 +497,13 @@ def _total(values, # tile id → (k, n)
     for counts in in_threads(of, [ids[i:i+batch] for i in range(0, len(ids), batch)], desc, f'{batch} tiles' if batch > 1 else 'tile'): total += counts
     return total
 
+# %% ../nbs/00_data.ipynb #4193af2d
 def _moments(counts, values, names, percentiles) -> dict:
     "{'mean': {name: …}, 'std': …, 'clip_low': …, 'clip_high': …} of histograms and the values of their bins, band by band."
     moments = {n: clipped_moments(c, v, percentiles) for n, c, v in zip(names, counts, values)}
     return {k: {n: m[i] for n, m in moments.items()} for i, k in enumerate(('mean', 'std', 'clip_low', 'clip_high'))}
 
-# %% ../nbs/00_data.ipynb #9294d9ce
+# %% ../nbs/00_data.ipynb #a9027ca5
 def _extra_moments(root, ids, channels, percentiles, tile_size, bins=1 << 16) -> dict:
     "Moments of the extra bands, in two passes over EXTRA."
     values = lambda t: _read(tile_path(root, 'extra', t), [EXTRA_CHANNELS.index(c)+1 for c in channels]).reshape(len(channels), -1)
@@ -491,6 +514,7 @@ def _extra_moments(root, ids, channels, percentiles, tile_size, bins=1 << 16) ->
         if not c.any(): raise DataError(f'EXTRA has no finite value of {n} in the training tiles; correct the files or leave {n} out of extra_channels in version.json')
     return _moments(counts, [low + (np.arange(bins)+.5)*(high-low)/bins for low, high in ranges], channels, percentiles)
 
+# %% ../nbs/00_data.ipynb #3a7c156f
 def ids_digest(ids) -> str:
     "A short name for a set of tiles: statistics know by it which tiles they are of."
     return hashlib.sha256('\n'.join(sorted(ids)).encode()).hexdigest()[:16]
@@ -522,9 +546,10 @@ def load_stats(path, extra_channels=(), dataset_version=None) -> dict:
     if flat: raise DataError(f'{show_path(path)}: {", ".join(flat)} has the standard deviation 0; a channel without variation cannot be used')
     return stats
 
-# %% ../nbs/00_data.ipynb #b8d63262
+# %% ../nbs/00_data.ipynb #479a6e31
 def _mean_std(stats, extra_channels): return (stats['rgb'][k] + [stats['extra'][k][c] for c in extra_channels] for k in ('mean', 'std'))
 
+# %% ../nbs/00_data.ipynb #3a9ff754
 def normalize(image, # (…, C, H, W) array or tensor: R, G, B, then the extra channels
               stats, extra_channels=()):
     "(image - mean)/std a channel, float32, of the same kind (numpy or torch) and shape; ValueError for another number of channels."
@@ -537,7 +562,7 @@ def normalize(image, # (…, C, H, W) array or tensor: R, G, B, then the extra c
     out = np.subtract(image, mean, dtype='f4')
     return np.divide(out, std, out=out)
 
-# %% ../nbs/00_data.ipynb #72a4ffff
+# %% ../nbs/00_data.ipynb #fa607233
 def _make_folder(folder, plan):
     "The folder that a dataset is prepared in, with its finished tiles if it is of the same plan; says which it is."
     plan = json.dumps(plan, sort_keys=True, default=str)
@@ -546,8 +571,10 @@ def _make_folder(folder, plan):
     if before == plan: print(f'{len(_names(folder, FOLDERS["label"]))} tiles are there from a call that was cut off; going on')
     elif before: print('a dataset of another plan was being prepared here; beginning anew')
     folder.mkdir(exist_ok=True)
+    for half in folder.rglob('.????????.*'): half.unlink() # being written when a call was killed
     with atomic(folder/'plan.json') as f: f.write_text(plan)
 
+# %% ../nbs/00_data.ipynb #1cb8fe9e
 def preparing_lock(root) -> FileLock:
     "The lock of those who prepare a dataset; the same process may take it again."
     return FileLock(Path(root).with_name(f'.{Path(root).name}.lock'), is_singleton=True)
@@ -569,7 +596,7 @@ def building(root, plan):
             os.replace(folder, root)
     except OSError as e: raise DataError(f'{show_path(root)} cannot be written ({e.strerror or e}); choose another root') from None
 
-# %% ../nbs/00_data.ipynb #7c66df2e
+# %% ../nbs/00_data.ipynb #cdc12013
 def _write_metadata(root, rows):
     "metadata.csv from (tile_id, transform, size, positive, region, uids)."
     to_degrees, out = Transformer.from_crs(CRS, 4326, always_xy=True), []
@@ -578,6 +605,7 @@ def _write_metadata(root, rows):
         out.append([tile_id, round(lat, 6), round(lon, 6), 'Positive' if positive else 'Negative', region, ';'.join(uids)])
     with atomic(Path(root)/'metadata.csv') as f: pd.DataFrame(out, columns=COLUMNS).to_csv(f, index=False)
 
+# %% ../nbs/00_data.ipynb #3e012194
 def _finish(root, tile_size, source, seed, clip_percentiles=(1, 99),
             extra_channels=(), # those that EXTRA has
             report=None,       # what the way in counted, kept in version.json
@@ -588,7 +616,7 @@ def _finish(root, tile_size, source, seed, clip_percentiles=(1, 99),
     write_splits(root, seed); write_summary(root)
     write_json(Path(root)/'normalization_stats.json', compute_stats(root, load_tiles(root), clip_percentiles))
 
-# %% ../nbs/00_data.ipynb #73424796
+# %% ../nbs/00_data.ipynb #f5f9f217
 def fractal(rng, h, w, beta=2.) -> np.ndarray:
     "Noise with the power spectrum 1/f^beta, (h, w), zero mean and unit variance."
     f = np.hypot(np.fft.fftfreq(h)[:, None], np.fft.rfftfreq(w)[None])
@@ -596,6 +624,7 @@ def fractal(rng, h, w, beta=2.) -> np.ndarray:
     noise = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((h, w))) * f**(-beta/2), (h, w))
     return (noise-noise.mean())/noise.std()
 
+# %% ../nbs/00_data.ipynb #05b06ab2
 def _blob(rng, h, w, centre, length, width, angle, rough=.25):
     "Fields of a rough ellipse: inside-ness (1 at the centre, 0 at the rim, negative outside) and position along its axis (-1 … 1)."
     y, x = np.mgrid[:h, :w]
@@ -603,7 +632,7 @@ def _blob(rng, h, w, centre, length, width, angle, rough=.25):
     u, v = (dx*np.cos(angle) + dy*np.sin(angle))/length, (dy*np.cos(angle) - dx*np.sin(angle))/width
     return 1 - np.hypot(u, v*(1 - .25*u)) + rough*.6*ndimage.gaussian_filter(rng.standard_normal((h, w)), 4)*4, u
 
-# %% ../nbs/00_data.ipynb #52fb919e
+# %% ../nbs/00_data.ipynb #f502acbc
 class _Canvas:
     "A landscape being painted: terrain (m), greenness, bare share, brightness and the label, all (h, w)."
     def __init__(self, rng, h, w, palette):
@@ -617,6 +646,7 @@ class _Canvas:
         "The upslope arc of a blob: where a headwall stands."
         return np.clip(1.3-np.abs(inside-.2)/.2, 0, 1) * np.clip((-u-.1)*4, 0, 1)
 
+# %% ../nbs/00_data.ipynb #80d6a163
 def paint_slump(c, centre, length, width, angle, headwall=True):
     "A slump with its headwall upslope, labelled 1 (255 where the headwall lies outside); without a headwall it is only a look-alike."
     inside, u = _blob(c.rng, c.h, c.w, centre, length, width, angle)
@@ -630,7 +660,7 @@ def paint_slump(c, centre, length, width, angle, headwall=True):
     seen = (head >= 0).all() and head[0] < c.h and head[1] < c.w
     c.label[(inside > 0) & (c.label != 1)] = 1 if seen else IGNORE
 
-# %% ../nbs/00_data.ipynb #100cf1c1
+# %% ../nbs/00_data.ipynb #995526be
 def paint_river(c):
     "A bare, bright bar along a winding river."
     y, x = np.mgrid[:c.h, :c.w]
@@ -642,18 +672,20 @@ def paint_river(c):
     bar = np.clip(width*.9-np.abs(d-1.8*width), 0, 1)*np.clip(np.sin(along/18+phase)*2, 0, 1)
     c.bare = np.maximum(c.bare, .9*bar)
 
+# %% ../nbs/00_data.ipynb #3c8cd750
 def paint_lake(c, centre, radius):
     "A lake with a bare shore on one side."
     inside, u = _blob(c.rng, c.h, c.w, centre, radius, radius*c.rng.uniform(.6, 1), c.rng.uniform(0, 6), .15)
     c.water = np.maximum(c.water, np.clip(inside*8, 0, 1))
     c.bare = np.maximum(c.bare, np.clip(1-np.abs(inside+.1)/.13, 0, 1)*np.clip(u*3, 0, 1))
 
+# %% ../nbs/00_data.ipynb #2cbc9e8a
 def paint_shadow(c, centre, radius):
     "The shadow of a cloud: dark, with no change of cover."
     inside, _ = _blob(c.rng, c.h, c.w, centre, radius, radius*.7, c.rng.uniform(0, 6), .3)
     c.light *= 1 - .5*np.clip(inside*3, 0, 1)
 
-# %% ../nbs/00_data.ipynb #57226f8a
+# %% ../nbs/00_data.ipynb #9c2543b0
 def _bands(c):
     "(rgb uint8 (3, h, w), extra float32 (4, h, w)) of a painted landscape."
     gy, gx = np.gradient(ndimage.gaussian_filter(c.height, .8), 3.)
@@ -668,13 +700,14 @@ def _bands(c):
     step = np.array([1/64, 1/64, 1/8, 1/32])[:, None, None] # coarse enough to compress, finer than the bands' noise
     return rgb.clip(1, 255).astype('u1'), (np.round(extra/step)*step).astype('f4')
 
+# %% ../nbs/00_data.ipynb #64596e1c
 def slump_size(rng, pixel=3.):
     "Half axes in pixels of a slump; areas log-normal around 10,000 m², between 1,500 and 120,000 m²."
     area = np.clip(np.exp(rng.normal(np.log(11000), 1.1)), 1500, 120000)/pixel**2
     ratio = rng.uniform(1.1, 1.8)
     return np.sqrt(area*ratio/np.pi), np.sqrt(area/ratio/np.pi)
 
-# %% ../nbs/00_data.ipynb #b727c7aa
+# %% ../nbs/00_data.ipynb #75c02f08
 def paint_lookalike(c, rng):
     "One look-alike, drawn at random."
     h, w = c.h, c.w
@@ -685,6 +718,7 @@ def paint_lookalike(c, rng):
     elif kind == 2: paint_lake(c, spot, rng.uniform(10, 30))
     else: paint_shadow(c, spot, rng.uniform(12, 35))
 
+# %% ../nbs/00_data.ipynb #90008fdd
 def paint(rng, h, w, palette, slumps=0, lookalikes=1, margin=.2) -> tuple:
     "A landscape as (rgb, extra, label); `slumps` of them have their centre at least `margin` of the size from the border."
     c = _Canvas(rng, h, w, palette)
@@ -696,6 +730,7 @@ def paint(rng, h, w, palette, slumps=0, lookalikes=1, margin=.2) -> tuple:
         paint_slump(c, spot, length*shrink, width*shrink, rng.uniform(0, 2*np.pi))
     return *_bands(c), c.label
 
+# %% ../nbs/00_data.ipynb #f3926ca9
 def palette_of(rng) -> dict:
     "What makes a region itself: its tint and its greenness."
     return dict(tint=rng.normal(0, .025, 3), wet=rng.normal(0, .04))
@@ -710,7 +745,7 @@ def show_tile(ax, rgb, label=None, title=''):
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=8)
 
-# %% ../nbs/00_data.ipynb #1ae178f8
+# %% ../nbs/00_data.ipynb #aefd2031
 def _origin(k, pitch, columns=5) -> tuple:
     "Upper left corner (m, EPSG:3413) of place k on a grid of places; places of the sample begin south-west of the pole, at about 70° N."
     return pitch*(k % columns), -pitch*(k // columns)
@@ -721,13 +756,14 @@ def _sample_transform(k, i, tile_size, n_tiles):
     x, y = np.add(_origin(k, max(150_000, 1.5*pitch*max(10, n_tiles//10 + 1))), _origin(i, pitch, 10))
     return from_origin(x - 1_500_000, y - 1_200_000, 3, 3)
 
+# %% ../nbs/00_data.ipynb #4558e68b
 def _sample_tile(rng, palette, tile_size, positive):
     "Paints a tile: one or two slumps if positive, and up to two look-alikes."
     while True:
         rgb, extra, label = paint(rng, tile_size, tile_size, palette, slumps=int(positive)*int(rng.integers(1, 3)), lookalikes=int(rng.integers(0, 3)))
         if (label == 1).any() == positive: return rgb, extra, label
 
-# %% ../nbs/00_data.ipynb #d7a47eb4
+# %% ../nbs/00_data.ipynb #119432ff
 def _sample_region(root, k, seed, tile_size, n_positive, n_negative):
     "Paints the tiles of one region that are not there yet and gives the metadata rows of all."
     palette, rows, n = palette_of(np.random.default_rng([seed, k])), [], n_positive + n_negative
@@ -739,6 +775,7 @@ def _sample_region(root, k, seed, tile_size, n_positive, n_negative):
         rows.append((tile_id, transform, tile_size, positive, f'Sample {k:02d}', [f'S{k:02d}-{i:04d}'] if positive else []))
     return rows
 
+# %% ../nbs/00_data.ipynb #a64caaf3
 def _sample_scenes(root, seed, n, first_region):
     "Paints scenes of about 1.4 km, larger than a window, with a few slumps each; their truth lies beside them."
     for s in range(n):
@@ -765,7 +802,7 @@ def tile_starts(n, size) -> list:
     "First pixels of the tiles that cover n pixels, the last one aligned to the edge."
     return [*range(0, max(n-size, 0), size), max(n-size, 0)]
 
-# %% ../nbs/00_data.ipynb #2ddf15c2
+# %% ../nbs/00_data.ipynb #26f78340
 def find_public_images(src=None) -> Path:
     "The folder with images/ and masks/: `src`, else $RTS_PUBLIC_IMAGES, else data/rts-yang2023; also when it lies one folder (data, rts) deeper."
     named = src or os.environ.get('RTS_PUBLIC_IMAGES') or 'data/rts-yang2023'
@@ -775,13 +812,14 @@ def find_public_images(src=None) -> Path:
     raise DataError(f'{show_path(base)} has no folders images/ and masks/; get the folder data of github.com/cyber2a/Cyber2A-RTS-ToyModel '
                     'and name it in RTS_PUBLIC_IMAGES, or put it at data/rts-yang2023')
 
+# %% ../nbs/00_data.ipynb #72f23b23
 def public_name(stem) -> tuple:
     "('train_yg', 12) from 'train_yg_012': the group and the number of an image."
     group, _, number = stem.rpartition('_')
     if not group or not number.isdigit(): raise DataError(f'{stem}.jpg is not named like train_yg_012.jpg; its place among its neighbours is unknown')
     return group, int(number)
 
-# %% ../nbs/00_data.ipynb #972bfa14
+# %% ../nbs/00_data.ipynb #8224d834
 def _public_image(folder, image):
     "(rgb (3, H, W), truth (H, W)) of one image of the set."
     masks = [m for m in (folder/'masks').glob(image.stem+'.*')]
@@ -791,6 +829,7 @@ def _public_image(folder, image):
     if rgb.shape[:2] != mask.shape: raise DataError(f'images/{image.name} is {rgb.shape[:2]}, its mask {mask.shape}; expected the same size')
     return np.moveaxis(rgb[..., ::-1], -1, 0), (mask > 127).astype('u1')
 
+# %% ../nbs/00_data.ipynb #d6831645
 def _public_outlines(folder) -> dict:
     "(uid, polygon) pairs by file name, from the COCO files of the set."
     outlines = {}
@@ -802,13 +841,14 @@ def _public_outlines(folder) -> dict:
             outlines.setdefault(names[a['image_id']], []).extend((f'{file.stem}-{a["id"]}', r) for r in rings)
     return outlines
 
-# %% ../nbs/00_data.ipynb #8327270a
+# %% ../nbs/00_data.ipynb #2632ca49
 def _cut(rgb, truth, y, x, size):
     "The tile at (y, x): image padded with 0 and label padded with 255 beyond the edge."
     rgb, truth = rgb[:, y:y+size, x:x+size], truth[y:y+size, x:x+size]
     pad = ((0, size-truth.shape[0]), (0, size-truth.shape[1]))
     return np.pad(rgb, ((0, 0), *pad)), np.pad(truth, pad, constant_values=IGNORE)
 
+# %% ../nbs/00_data.ipynb #2d4e0813
 def _public_tiles(out, folder, image, corner, size, outlines):
     "Writes the tiles of one image; (tile id, transform, size, positive, uids) of each."
     rgb, truth = _public_image(folder, image)
@@ -837,7 +877,7 @@ def import_public(src, root, tile_size=128, seed=42, images_per_region=10) -> Pa
         _finish(out, tile_size, 'Yang et al. 2023, doi:10.1016/j.rse.2023.113495, as shared by the Cyber2A project', seed)
     return Path(resolve(root))
 
-# %% ../nbs/00_data.ipynb #bff854d6
+# %% ../nbs/00_data.ipynb #db7d30ed
 def grid_id(i, j) -> str:
     "The name of the tile in column i and row j, counted from the pole to the right and upwards."
     return f'x{i}_y{j}'
@@ -846,6 +886,7 @@ def grid_transform(i, j, tile_size, pixel):
     "The affine transform of a tile of `tile_size` pixels of `pixel` metres."
     return from_origin(i*tile_size*pixel, (j+1)*tile_size*pixel, pixel, pixel)
 
+# %% ../nbs/00_data.ipynb #84740ffa
 def grid_cells(shape, side) -> set:
     "Columns and rows of the tiles of `side` metres that a geometry in EPSG:3413 touches."
     left, bottom, right, top = shape.bounds
@@ -861,7 +902,7 @@ def _options(text) -> dict:
     if any(len(p) < 2 for p in pairs): raise ConfigError(f'options {text!r} are not like "negatives=5 years=union"')
     return {k: yaml.safe_load(v) for k, v in pairs}
 
-# %% ../nbs/00_data.ipynb #4a51ef02
+# %% ../nbs/00_data.ipynb #0a376803
 def _polygons_in(shape) -> list:
     "The polygons of a geometry, also of those inside collections."
     return [shape] if shape.geom_type == 'Polygon' else [p for part in getattr(shape, 'geoms', []) for p in _polygons_in(part)]
@@ -871,6 +912,7 @@ def _polygonal(shape):
     parts = _polygons_in(shapely.force_2d(shape))
     return None if not parts else parts[0] if len(parts) == 1 else shapely.multipolygons(parts)
 
+# %% ../nbs/00_data.ipynb #58233f82
 def repair(shape) -> tuple:
     "(valid polygon or multipolygon, what was done) of any geometry; None where nothing is left, and '' where nothing was done."
     if shape is None or shape.is_empty: return None, 'without geometry'
@@ -881,7 +923,7 @@ def repair(shape) -> tuple:
     if not polygons.is_valid: polygons, done = _polygonal(shapely.make_valid(polygons, method='structure', keep_collapsed=False)), 'repaired'
     return (polygons, done) if polygons is not None and polygons.area > 0 else (None, 'without area')
 
-# %% ../nbs/00_data.ipynb #13336a1a
+# %% ../nbs/00_data.ipynb #61b385f1
 KNOWN_COLUMNS = {'UID': ('UID',), 'RegionName': ('RegionName', 'region'), 'TrainClass': ('TrainClass',), 'date': ('BaseMapDate', 'image_date', 'date', 'year')}
 
 def latest_date(text) -> str:
@@ -889,6 +931,7 @@ def latest_date(text) -> str:
     found = re.findall(r'(?<!\d)((?:19|20)\d\d)(?:[-/.]?([01]\d)(?:[-/.]?([0-3]\d))?)?(?!\d)', str(text))
     return max((y + (m or '00') + (d or '00') for y, m, d in found), default='')
 
+# %% ../nbs/00_data.ipynb #07171169
 def _column(table, name, given, file):
     "The values of one of KNOWN_COLUMNS as text, None if the table has no such column."
     if name in given and given[name] not in table: raise DataError(f'{file} has no column {given[name]!r} for {name}; it has {", ".join(map(str, table.columns))}')
@@ -896,7 +939,7 @@ def _column(table, name, given, file):
     found = given.get(name) or next((lower[k.lower()] for k in KNOWN_COLUMNS[name] if k.lower() in lower), None)
     return None if found is None else table[found].map(lambda v: '' if pd.isna(v) else str(v).strip())
 
-# %% ../nbs/00_data.ipynb #3a7ff5c4
+# %% ../nbs/00_data.ipynb #a147d884
 def _layer_of(path, layer):
     "The layer of a vector file to read: the one named, else the only one with geometries."
     layers = [name for name, kind in pyogrio.list_layers(path) if kind is not None]
@@ -904,6 +947,7 @@ def _layer_of(path, layer):
     if not layer and len(layers) != 1: raise DataError(f'{show_path(path)} has the layers {", ".join(layers)}; name one of them with layer=' if layers else f'{show_path(path)} has no layer with geometries; expected polygons')
     return layer or layers[0]
 
+# %% ../nbs/00_data.ipynb #abc0283b
 def _read_vectors(path, layer='', crs=''):
     "A file of outlines as a GeoDataFrame with a CRS; DataError if it cannot be read or has none."
     try: table = gpd.read_parquet(path) if str(path).endswith('parquet') else gpd.read_file(path, layer=_layer_of(path, layer))
@@ -912,13 +956,14 @@ def _read_vectors(path, layer='', crs=''):
     if table.crs is None: raise DataError(f'{show_path(path)} states no CRS; say which it is with crs=, for example crs=EPSG:4326')
     return table
 
-# %% ../nbs/00_data.ipynb #6c981002
+# %% ../nbs/00_data.ipynb #c663fdf2
 def _classes(values, file):
     "Whether outlines are slumps; ARTS marks look-alikes as Negative."
     odd = next(((k, v) for k, v in enumerate(values) if v.lower() not in ('positive', 'negative')), None)
     if odd: raise DataError(f'{file}: feature {odd[0]}: TrainClass is {odd[1]!r}, expected Positive or Negative')
     return [v.lower() == 'positive' for v in values]
 
+# %% ../nbs/00_data.ipynb #caca165d
 def _attributes(table, path, columns) -> dict:
     "uid, region, date and positive of a table of outlines."
     text, blank = {name: _column(table, name, columns, Path(path).name) for name in KNOWN_COLUMNS}, pd.Series('', index=table.index)
@@ -926,6 +971,7 @@ def _attributes(table, path, columns) -> dict:
     positive = True if text['TrainClass'] is None else _classes(text['TrainClass'], Path(path).name)
     return dict(uid=[u.replace(';', ',') or f'{Path(path).stem}-{k}' for k, u in enumerate(uid)], region=region, date=date.map(latest_date), positive=positive)
 
+# %% ../nbs/00_data.ipynb #90d43bc6
 def _repaired(table, counts, when=''):
     "The rows of a GeoDataFrame whose geometry is or can be made a valid polygon; `counts` says what was done to how many."
     fixed = [repair(g) for g in table.geometry]
@@ -944,7 +990,7 @@ def read_outlines(path, layer='', crs='', columns=None) -> tuple:
     if mended.any(): counts['hectares of repaired outlines'] = round(float(out[mended].to_crs(CRS).area.sum())/1e4, 2)
     return _repaired(out.to_crs(CRS), counts, ' after projection').reset_index(drop=True), counts
 
-# %% ../nbs/00_data.ipynb #17222247
+# %% ../nbs/00_data.ipynb #1016574c
 def meeting(outlines) -> tuple:
     "(a, b, share): ordered pairs of outlines that share ground, and the shared area over the smaller one's."
     shapes = outlines.geometry.to_numpy()
@@ -953,6 +999,7 @@ def meeting(outlines) -> tuple:
     share = shapely.area(shapely.intersection(shapes[a], shapes[b]))/np.minimum(shapely.area(shapes[a]), shapely.area(shapes[b]))
     return a[share > 1e-9], b[share > 1e-9], share[share > 1e-9]
 
+# %% ../nbs/00_data.ipynb #505dd3e1
 def superseded(outlines, least=.5) -> np.ndarray:
     "Which outlines are of a place that was outlined again at a later date, (n,) bool."
     a, b, share = meeting(outlines)
@@ -960,7 +1007,7 @@ def superseded(outlines, least=.5) -> np.ndarray:
     out[a[(date[a] < date[b]) & (share >= least)]] = True
     return out
 
-# %% ../nbs/00_data.ipynb #83aa4773
+# %% ../nbs/00_data.ipynb #b7b5df09
 def scene_files(scenes) -> list:
     "Paths of rasters from a path, folder, pattern, VRT, or list of these; DataError if there are none."
     if isinstance(scenes, (list, tuple)): return [f for s in scenes for f in scene_files(s)]
@@ -970,6 +1017,7 @@ def scene_files(scenes) -> list:
     if not found: raise DataError(f'{show_path(path)}: no raster there; expected a GeoTIFF, a VRT, a folder of them, or a pattern like "imagery/*.tif"')
     return [str(p) for p in found]
 
+# %% ../nbs/00_data.ipynb #417ecfcc
 def open_raster(path, bands=1, dtype=None):
     "An open raster with at least so many bands, of that type, and a position; DataError naming it otherwise."
     try: src = rasterio.open(path)
@@ -979,7 +1027,7 @@ def open_raster(path, bands=1, dtype=None):
     if dtype and src.dtypes[0] != dtype: raise DataError(f'{show_path(path)} has {src.dtypes[0]} values, expected {dtype}; scale it first, with one scale for all scenes')
     return src
 
-# %% ../nbs/00_data.ipynb #f6672014
+# %% ../nbs/00_data.ipynb #27507122
 def footprint(src):
     "The outline of an open raster in EPSG:3413, its edges followed in many steps."
     corners = [src.transform @ p for p in ((0, 0), (src.width, 0), (src.width, src.height), (0, src.height))]
@@ -987,16 +1035,18 @@ def footprint(src):
     to_grid = Transformer.from_crs(src.crs, CRS, always_xy=True)
     return shapely.make_valid(shapely.transform(ring, lambda xy: np.stack(to_grid.transform(*xy.T), 1)))
 
+# %% ../nbs/00_data.ipynb #32abf1fd
 def warped(src, transform, size, bands, **how) -> tuple:
     "(bands (k, size, size), valid (size, size) bool): an open raster on the grid of a tile, bilinear."
     own_alpha = ColorInterp.alpha in src.colorinterp
     with WarpedVRT(src, crs=CRS, transform=transform, width=size, height=size, resampling=Resampling.bilinear, add_alpha=not own_alpha, **how) as vrt:
         return vrt.read(list(bands)), vrt.read(src.colorinterp.index(ColorInterp.alpha)+1 if own_alpha else vrt.count) >= 128
 
-# %% ../nbs/00_data.ipynb #0c8b8003
+# %% ../nbs/00_data.ipynb #f968ad8f
 @functools.lru_cache(64)
 def _opened(path): return rasterio.open(path)
 
+# %% ../nbs/00_data.ipynb #3127276d
 def mosaic(files, transform, size, bands, **how) -> tuple:
     "(bands, valid) of a tile from several rasters: the one with most data, its gaps filled from the next."
     layers = sorted((warped(_opened(f), transform, size, bands, **how) for f in files), key=lambda layer: -layer[1].sum()) # sorted keeps the order of equals
@@ -1007,6 +1057,7 @@ def mosaic(files, transform, size, bands, **how) -> tuple:
         valid |= there
     return out, valid
 
+# %% ../nbs/00_data.ipynb #40598051
 def scene_tile(files, transform, size, bands=(1, 2, 3)) -> tuple:
     "(rgb (3, size, size) uint8 with 0 only where nothing is known, valid)."
     rgb, valid = mosaic(files, transform, size, bands)
@@ -1014,6 +1065,7 @@ def scene_tile(files, transform, size, bands=(1, 2, 3)) -> tuple:
     rgb[:, valid & ~rgb.any(0)] = 1
     return rgb, valid
 
+# %% ../nbs/00_data.ipynb #92865ed4
 def outline_label(shapes, valid, transform) -> np.ndarray:
     "(size, size) uint8: 1 where a pixel's centre lies in a shape, 255 where there is no data, else 0."
     label = rasterize([(s, 1) for s in shapes], valid.shape, transform=transform, dtype='u1') if len(shapes) else np.zeros(valid.shape, 'u1')
@@ -1031,7 +1083,7 @@ def extra_tile(files_by_channel, transform, size) -> tuple:
         filled += int((~valid).sum())
     return extra, filled
 
-# %% ../nbs/00_data.ipynb #d4bc3643
+# %% ../nbs/00_data.ipynb #6761c5d1
 def _boxes(ij, side): return box(*(ij*side).T, *((ij+1)*side).T)
 
 def _within(shapes, boxes, distance=0.) -> np.ndarray:
@@ -1040,12 +1092,14 @@ def _within(shapes, boxes, distance=0.) -> np.ndarray:
     if len(shapes) and len(boxes): out[STRtree(shapes).query(boxes, predicate='dwithin', distance=distance)[0]] = True
     return out
 
+# %% ../nbs/00_data.ipynb #445643da
 def name_regions(outlines, region_km=100) -> np.ndarray:
     "The region of each outline: its own, or the square of the projected grid that its centre lies in."
     centre = outlines.geometry.centroid
     squares = [f'{int(i)}_{int(j)}' for i, j in zip(centre.x//(region_km*1e3), centre.y//(region_km*1e3))]
     return np.where(outlines['region'] == '', squares, outlines['region']).astype(object)
 
+# %% ../nbs/00_data.ipynb #dc997d8b
 def negative_order(region, # of each candidate
                    weight, # positive tiles by region
                    hard,   # (n,) bool: marked as a look-alike
@@ -1055,11 +1109,12 @@ def negative_order(region, # of each candidate
     for r in sorted(set(region)): rank[region == r] = (rng.permutation((region == r).sum()) + .5)/max(weight.get(r, 0), .01)
     return np.lexsort((rank, ~np.asarray(hard, bool)))
 
-# %% ../nbs/00_data.ipynb #6850b745
+# %% ../nbs/00_data.ipynb #259cf1a6
 def _touching(rasters, shape) -> list:
     "Of (file, footprint) pairs the files that may have data in a shape."
     return [f for f, there in rasters if there.intersects(shape)]
 
+# %% ../nbs/00_data.ipynb #311b2ead
 def _with_footprints(files, bands=1, dtype=None) -> list:
     "(file, footprint) pairs, each file opened and checked once."
     pairs = []
@@ -1067,6 +1122,7 @@ def _with_footprints(files, bands=1, dtype=None) -> list:
         with open_raster(f, bands, dtype) as src: pairs.append((f, footprint(src)))
     return pairs
 
+# %% ../nbs/00_data.ipynb #83b0fc7a
 @dataclasses.dataclass
 class SceneCutter:
     "Cuts tiles of the grid out of scenes, and extra bands out of other rasters."
@@ -1117,11 +1173,12 @@ def load_outlines(polygons, layer='', crs='', columns=None, years='latest', regi
     return out, counts | collections.Counter({'outlines of an earlier date': int(out['positive'].sum() - len(kept)), 'outlines that overlap another': len(set(meeting(kept)[0])),
                                               'outlines of look-alikes': int((~out['positive']).sum()), 'outlines with a name used before': int(kept['uid'].duplicated().sum())})
 
-# %% ../nbs/00_data.ipynb #38626ce8
+# %% ../nbs/00_data.ipynb #9d87b12c
 def _cells(pairs, side) -> np.ndarray:
     "(n, 2): the grid cells that footprints reach into, in order."
     return np.array(sorted(set().union(*(grid_cells(shape.buffer(-.1), side) for _, shape in pairs))))
 
+# %% ../nbs/00_data.ipynb #d1592e32
 def _place(cutter, outlines, away) -> tuple:
     "(cells of positives, of negatives, whether those are look-alikes) of the grid."
     ij = _cells(cutter.scenes, cutter.side)
@@ -1129,6 +1186,7 @@ def _place(cutter, outlines, away) -> tuple:
     free = ~_within(shapes[outlines['positive']], boxes, away)
     return ij[_within(shapes[outlines['kept']], boxes)], ij[free], _within(shapes[~outlines['positive']], boxes)[free]
 
+# %% ../nbs/00_data.ipynb #89bab092
 def _cut_positives(folder, cutter, cells, kept, counts) -> list:
     "Metadata rows of the positive tiles: a tile's region is that of most of its RTS."
     shapes, rows = kept.geometry.to_numpy(), []
@@ -1160,7 +1218,7 @@ def _cut_negatives(folder, cutter, cells, hard, kept, wanted, weight, seed, coun
     counts['negative tiles wanted'] = wanted
     return rows
 
-# %% ../nbs/00_data.ipynb #32fc5ff1
+# %% ../nbs/00_data.ipynb #11b33fd8
 def _extra_files(extra) -> dict:
     "{'re': [files]} from 're=data/re/*.tif' or a dict."
     pairs = extra if isinstance(extra, dict) else _options(extra)
@@ -1168,10 +1226,12 @@ def _extra_files(extra) -> dict:
     if odd: raise ConfigError(f'{odd[0]!r} is not an extra channel; there are {", ".join(EXTRA_CHANNELS)}')
     return {c: scene_files(pairs[c]) for c in EXTRA_CHANNELS if c in pairs}
 
+# %% ../nbs/00_data.ipynb #4a635c4b
 def _stamp(path):
     "What makes a file another one: its name, size and time."
     return [str(path)] if is_virtual(path) else [str(path), os.path.getsize(path), os.path.getmtime(path)]
 
+# %% ../nbs/00_data.ipynb #99d1ae1f
 def tile_scenes(scenes,               # GeoTIFF, folder, pattern, VRT, or a list of these; uint8
                 polygons,             # files of outlines: GeoPackage, GeoJSON, Shapefile, GeoParquet
                 root,                 # the dataset to be made
@@ -1202,9 +1262,10 @@ def tile_scenes(scenes,               # GeoTIFF, folder, pattern, VRT, or a list
     _opened.cache_clear()
     return Path(resolve(root))
 
+# %% ../nbs/00_data.ipynb #88b0847e
 def _bounds(bounds): return ' … '.join(f'({x:.0f}, {y:.0f})' for x, y in np.reshape(bounds, (2, 2)))
 
-# %% ../nbs/00_data.ipynb #4ca719d7
+# %% ../nbs/00_data.ipynb #c918c14b
 FILES = {'rgb': ('uint8', 3), 'label': ('uint8', 1), 'extra': ('float32', len(EXTRA_CHANNELS))}
 _CRS = rasterio.crs.CRS.from_user_input(CRS)
 
@@ -1215,6 +1276,7 @@ def _label_faults(label, train_class):
     if train_class == 'Positive' and not (label == 1).any(): yield 'a Positive tile without RTS pixels'
     if train_class == 'Negative' and (label == 1).any(): yield f'a Negative tile with {int((label == 1).sum())} RTS pixels'
 
+# %% ../nbs/00_data.ipynb #5e4e892b
 def _value_faults(kind, array, train_class):
     "What is wrong with the values of a file."
     if kind == 'rgb' and not array.any(): yield 'no pixel has data (all are 0)'
@@ -1223,7 +1285,7 @@ def _value_faults(kind, array, train_class):
         for name, n in zip(EXTRA_CHANNELS, bad.sum((1, 2))):
             if n: yield f'{n} values of {name} are NaN or infinite'
 
-# %% ../nbs/00_data.ipynb #5e993cde
+# %% ../nbs/00_data.ipynb #9825bfc8
 def _shape_faults(kind, array, crs, size):
     "What is wrong with type, bands, size and CRS of a file."
     dtype, bands = FILES[kind]
@@ -1232,13 +1294,14 @@ def _shape_faults(kind, array, crs, size):
     if array.shape[1:] != (size, size): yield f'found {array.shape[1]} x {array.shape[2]} pixels, expected {size} x {size}'
     if crs != _CRS: yield f'found the CRS {crs.to_string()[:60] if crs else "none"}, expected {CRS}'
 
+# %% ../nbs/00_data.ipynb #b1f19738
 def _grid_fault(transform, of_rgb):
     "How a file's grid differs from that of the RGB tile, or None."
     off = np.abs(np.subtract(transform[:6], of_rgb[:6]))
     if off[[0, 1, 3, 4]].max() > 1e-6: return f'found pixels of {transform.a:g} x {-transform.e:g} m, the RGB tile has {of_rgb.a:g} x {-of_rgb.e:g} m'
     if off.max() > 1e-3: return f'is not on the grid of the RGB tile: its corner is at ({transform.c:.1f}, {transform.f:.1f}), that of RGB at ({of_rgb.c:.1f}, {of_rgb.f:.1f})'
 
-# %% ../nbs/00_data.ipynb #95d1d893
+# %% ../nbs/00_data.ipynb #1ab15e46
 def _open_file(path):
     "(array, crs, transform) of a file, or what is wrong with it."
     if not is_virtual(path) and not os.path.exists(path): return 'is missing'
@@ -1246,18 +1309,20 @@ def _open_file(path):
         with _gdal(), rasterio.open(path) as f: return f.read(), f.crs, f.transform
     except rasterio.errors.RasterioError as e: return f'cannot be read ({_first_line(e).replace(str(path), "it")})'
 
+# %% ../nbs/00_data.ipynb #4e40c0ec
 def _pieces(label, transform) -> list:
     "Areas (m², on the projected grid) of connected RTS pixels; a slump that crosses tiles is several pieces."
     pieces, n = ndimage.label(label == 1, np.ones((3, 3)))
     return (np.bincount(pieces.ravel())[1:]*abs(transform.a*transform.e)).tolist()
 
-# %% ../nbs/00_data.ipynb #9b2f6a80
+# %% ../nbs/00_data.ipynb #b56b43ac
 def _facts(arrays, transform) -> dict:
     "What the data card wants to know of a sound tile."
     size, label = arrays['rgb'].shape[-1], arrays['label'][0]
     return dict(bounds=rasterio.transform.array_bounds(size, size, transform), pixel_m=transform.a, counts=_label_counts(label), pieces=_pieces(label, transform),
                 rgb=count_bytes(arrays['rgb'].reshape(3, -1)), extra=count_floats(arrays['extra']) if 'extra' in arrays else 0)
 
+# %% ../nbs/00_data.ipynb #ed20f456
 def check_tile(root, row,  # a row of load_tiles
                tile_size,
                kinds,      # 'rgb', 'label' and, if the dataset has it, 'extra'
@@ -1274,7 +1339,7 @@ def check_tile(root, row,  # a row of load_tiles
         if what := _grid_fault(transform, grid): say(what)
     return faults, None if faults else _facts(arrays, grid)
 
-# %% ../nbs/00_data.ipynb #1d511546
+# %% ../nbs/00_data.ipynb #9d0b193b
 def _orphans(root, tiles, kinds):
     "Files that metadata.csv does not list."
     for kind in kinds:
@@ -1285,6 +1350,7 @@ def _metadata_faults(tiles):
     for t in tiles.loc[tiles['Tile_id'].duplicated(), 'Tile_id'].unique(): yield f'{t}: metadata.csv: stands in it {(tiles["Tile_id"] == t).sum()} times'
     for row in tiles[~tiles['TrainClass'].isin(['Positive', 'Negative'])].itertuples(): yield f'{row.Tile_id}: metadata.csv: TrainClass is {row.TrainClass!r}, expected Positive or Negative'
 
+# %% ../nbs/00_data.ipynb #a5caf853
 def _split_faults(tiles, splits):
     "Faults of splits.yaml against the tiles."
     regions = pd.Series([r for s in SPLITS for r in splits[s]], dtype=object)
@@ -1295,7 +1361,7 @@ def _split_faults(tiles, splits):
         if not here.any(): yield f'split {s}: splits.yaml: has no positive tile'
         if here.all(): yield f'split {s}: splits.yaml: has no negative tile'
 
-# %% ../nbs/00_data.ipynb #8409f383
+# %% ../nbs/00_data.ipynb #abdac595
 def _stats_faults(root, tiles):
     "Faults of normalization_stats.json: statistics of other tiles, or of another version."
     train = tiles.loc[tiles['split'] == 'train', 'Tile_id']
@@ -1304,6 +1370,7 @@ def _stats_faults(root, tiles):
     if stats.get('tiles_digest', ids_digest(train)) == ids_digest(train) and stats['n_tiles_used'] == len(train): return []
     return [f'normalization_stats.json: is of {stats["n_tiles_used"]} other tiles than the {len(train)} that splits.yaml puts into train; delete it, and it is computed anew']
 
+# %% ../nbs/00_data.ipynb #9ed9b466
 def _summary_faults(root, tiles, counts):
     "Faults of splits_summary.json against the labels."
     try: found, expected = _parsed(root, 'splits_summary.json', json.loads, 'write_summary makes it'), summary_of(tiles, counts)
@@ -1334,7 +1401,7 @@ def _place_faults(tiles): # with left, bottom, right, top
     for i, j in overlaps(tiles[['left', 'bottom', 'right', 'top']], tiles['split']):
         yield f'{tiles["Tile_id"].iat[i]}: splits.yaml: is in {tiles["split"].iat[i]} and overlaps {tiles["Tile_id"].iat[j]}, which is in {tiles["split"].iat[j]}'
 
-# %% ../nbs/00_data.ipynb #04bd6ce5
+# %% ../nbs/00_data.ipynb #3282076f
 @dataclasses.dataclass
 class Survey:
     "What one pass over a dataset has found."
@@ -1345,6 +1412,7 @@ class Survey:
     rgb: dict            # split → histograms (3, 256)
     extra: dict          # split → histograms (4, 65536) of count_floats
 
+# %% ../nbs/00_data.ipynb #8e53fb8d
 def _tables(root):
     "(tiles, splits, info) of a dataset; DataError with the faults of all three files."
     faults = []
@@ -1380,9 +1448,10 @@ def check_dataset(root) -> list:
     try: return survey(root).faults
     except DataError as e: return str(e).splitlines()
 
-# %% ../nbs/00_data.ipynb #e663e200
+# %% ../nbs/00_data.ipynb #50404f45
 SPLIT_STYLE = {'train': dict(color='0.6', marker='o'), 'val': dict(color='tab:blue', marker='^'), 'test': dict(color='black', marker='s')}
 
+# %% ../nbs/00_data.ipynb #5dbc1cf7
 def card_table(s: Survey) -> pd.DataFrame:
     "One row a split: regions, blocks, tiles by class, RTS and ignored share of pixels, and the pieces of RTS."
     rows = {}
@@ -1393,12 +1462,13 @@ def card_table(s: Survey) -> pd.DataFrame:
                            ignored=f'{t["ignored"].sum()/(known + t["ignored"].sum()):.2%}', rts_pieces=len(areas), median_m2=round(areas.median()) if len(areas) else 0)
     return pd.DataFrame(rows).T.reindex([k for k in SPLITS if k in rows])
 
+# %% ../nbs/00_data.ipynb #e583e298
 def prevalence_at(s: Survey, ratio=200) -> float:
     "Share of RTS among labelled pixels when negative tiles are weighted to `ratio` for each positive one."
     t = s.tiles.assign(known=s.tiles['background'] + s.tiles['rts']).groupby('positive')[['known', 'rts']].mean()
     return t.loc[True, 'rts']/(t.loc[True, 'known'] + ratio*t.loc[False, 'known'])
 
-# %% ../nbs/00_data.ipynb #1ff7c228
+# %% ../nbs/00_data.ipynb #9058c088
 def _graticule(ax):
     "Parallels every 5° and meridians every 30°, faint, with their names, where the axes show them."
     (x0, x1), (y0, y1), there = ax.get_xlim(), ax.get_ylim(), Transformer.from_crs(4326, CRS, always_xy=True)
@@ -1411,6 +1481,7 @@ def _graticule(ax):
         if inside.any(): ax.annotate(name, (x[inside][0], y[inside][0]), fontsize=6, color='0.5', zorder=0)
     ax.set(xlim=(x0, x1), ylim=(y0, y1))
 
+# %% ../nbs/00_data.ipynb #7511f0f9
 def _square(low, high, least=100.) -> tuple:
     "Limits around what lies between `low` and `high` (x, y), as wide as high, with a margin."
     half = max(*np.subtract(high, low), least)*.55
@@ -1443,18 +1514,20 @@ def show_sizes(s: Survey):
     ax.legend(fontsize=7)
     return fig
 
-# %% ../nbs/00_data.ipynb #48605274
+# %% ../nbs/00_data.ipynb #2503ba28
 def _band_shares(counts, lower, upper, bins):
     "Share of values in wide bins, from fine ones."
     shares, _ = np.histogram(lower/2 + upper/2, bins, weights=counts)
     return shares/max(counts.sum(), 1)
 
+# %% ../nbs/00_data.ipynb #9ceff04a
 def _band_counts(s: Survey) -> dict:
     "Band → split → (counts, lower edges, upper edges)."
     out = {name: {k: (h[b], np.arange(256)-.5, np.arange(256)+.5) for k, h in s.rgb.items()} for b, name in enumerate('RGB')}
     extra = {k: h for k, h in s.extra.items() if np.ndim(h)}
     return out | {name: {k: _rising(h[b]) for k, h in extra.items()} for b, name in enumerate(EXTRA_CHANNELS) if extra and any(h[b][h[b] > 0].size > 1 for h in extra.values())}
 
+# %% ../nbs/00_data.ipynb #111cba65
 def show_bands(s: Survey):
     "Histograms of every band, by split."
     bands = _band_counts(s)
@@ -1482,12 +1555,13 @@ def show_tiles(s: Survey, n=12, seed=0):
     fig.suptitle('Positive tiles (RTS yellow, ignored dotted) and negative tiles', fontsize=10)
     return fig
 
-# %% ../nbs/00_data.ipynb #36a6a102
+# %% ../nbs/00_data.ipynb #a444d499
 def _lacks(root, name) -> bool:
     "Whether one of the files that are computed is missing."
     if is_virtual(root): return False # reading it says so
     return not Path(root, name).exists()
 
+# %% ../nbs/00_data.ipynb #9d75044c
 def complete(root, cfg: DataConfig) -> Path | str:
     "`root`, with splits_summary.json and normalization_stats.json computed if they are missing; DataError if the dataset is not what `cfg` says."
     info = dataset_info(root)
@@ -1500,7 +1574,7 @@ def complete(root, cfg: DataConfig) -> Path | str:
     if lacking: raise DataError(f'{show_path(root)} has no {", ".join(lacking)} (its extra channels: {", ".join(extra_of(root)) or "none"}); change data.extra_channels')
     return root
 
-# %% ../nbs/00_data.ipynb #f8195c26
+# %% ../nbs/00_data.ipynb #0844987c
 def _make(cfg: DataConfig, root, seed):
     "Generates or imports what the data section describes."
     if cfg.source == 'tiles': raise DataError(f'data.root {show_path(root)} is missing or has no metadata.csv; set data.root to a dataset, or use configs/sample.yaml')
@@ -1512,13 +1586,23 @@ def _make(cfg: DataConfig, root, seed):
         if cfg.source == 'sample': make_sample(root, seed, cfg.tile_size)
         else: import_public(None, root, cfg.tile_size, seed)
 
+# %% ../nbs/00_data.ipynb #4589dd14
 def prepare(cfg: DataConfig, seed=42) -> Path | str:
     "The root of the dataset that a run's data section describes; generated or imported first if it is missing and can be."
     root = resolve(cfg.root)
     if not is_virtual(root) and not (root/'metadata.csv').exists(): _make(cfg, root, seed)
     return complete(root, cfg)
 
-# %% ../nbs/00_data.ipynb #2784c430
+# %% ../nbs/00_data.ipynb #a1007e33
+def _arguments(options) -> dict:
+    "Further arguments of tile_scenes from text; ConfigError naming one that it does not have."
+    given, known = _options(options), list(inspect.signature(tile_scenes).parameters)
+    for name in given:
+        near = difflib.get_close_matches(name, known, 1)
+        if name not in known: raise ConfigError(f'tile_scenes has no argument {name!r}; ' + (f'did you mean {near[0]!r}?' if near else f'it has: {", ".join(known)}'))
+    return given
+
+# %% ../nbs/00_data.ipynb #85fda8c5
 def open_dataset(source, root='', tile_size=0, seed=42, images='', scenes='', polygons='', extra='', options='') -> Path | str:
     "The root of a dataset, prepared by the way in that `source` names if it is not there yet; DataError or ConfigError if that cannot be."
     if source not in ('sample', 'public', 'scenes', 'tiles'): raise ConfigError(f"source {source!r} is unknown; there are 'sample', 'public', 'scenes' and 'tiles'")
@@ -1527,9 +1611,10 @@ def open_dataset(source, root='', tile_size=0, seed=42, images='', scenes='', po
     where, size = root or f'data/{source}', tile_size or (512 if source == 'scenes' else 128)
     if is_virtual(where) or Path(resolve(where), 'metadata.csv').exists(): return complete(resolve(where), DataConfig(root=where, tile_size=tile_size or dataset_info(where)['tile_size']))
     if source == 'public': return import_public(images or None, where, size, seed)
-    if source == 'scenes': return tile_scenes(scenes, polygons, where, extra=extra, tile_size=size, seed=seed, **_options(options))
+    if source == 'scenes': return tile_scenes(scenes, polygons, where, extra=extra, tile_size=size, seed=seed, **_arguments(options))
     return prepare(DataConfig(root=where, source=source, tile_size=size), seed)
 
+# %% ../nbs/00_data.ipynb #45c44389
 def describe(root) -> dict:
     "What a dataset says of itself, flat: version, tile size, source, extra channels, statistics, and what preparing has counted."
     info, stats = dataset_info(root), load_stats(file_of(root, 'normalization_stats.json'))

@@ -10,7 +10,7 @@ __all__ = ['PACKAGES', 'learning_rates', 'smoothed', 'should_stop', 'device_name
            'keep_figure', 'what_runs', 'draw_batch', 'show_batch', 'show_curves', 'show_pr_curves', 'show_panel',
            'results']
 
-# %% ../nbs/20_train.ipynb #d8af2d6b
+# %% ../nbs/20_train.ipynb #bc9c50e6
 import contextlib, datetime, importlib.metadata, json, logging, math, os, platform, shutil, subprocess, sys, time
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from filelock import FileLock, Timeout
 from .config import Config, default_config, difference, dotted, load_config, run_path, runs_root, save_config
 from .data import (ConfigError, DataError, RTSError, RunError, atomic, check_dataset, check_parameters, dataset_version, file_of, load_stats,
                          load_tiles, prepare, progress, project_root, read_text, resolve, show_path, show_tile, tile_path, write_json)
-from .loading import EvalTiles, TrainTiles, eval_loader, ratio_at, sample_seed, seed_everything, train_loader, unset_seeds
+from .loading import EvalTiles, TrainTiles, eval_loader, few_positives, ratio_at, sample_seed, seed_everything, train_loader, unset_seeds
 from .metrics import ObjectCounts, ScoreHistogram
 from .models import build_model, load_weights, make_ema, parameter_groups, save_weights, set_phase
 from .predict import PRECISIONS, Predictor, resolve_precision, settings_of
@@ -77,7 +77,7 @@ def environment() -> dict:
                 gpus=torch.cuda.device_count(), threads=torch.get_num_threads(), container=Path('/.dockerenv').exists(),
                 unset_seeds=unset_seeds(), started=datetime.datetime.now().isoformat(timespec='seconds'))
 
-# %% ../nbs/20_train.ipynb #77b5ec4d
+# %% ../nbs/20_train.ipynb #bf63c543
 def version_faults() -> list:
     "Installed packages that differ from requirements.txt."
     file = project_root()/'requirements.txt'
@@ -90,11 +90,12 @@ def version_faults() -> list:
 def preflight(cfg: Config, root, tiles, stats) -> pd.DataFrame:
     "The checklist before the first step, as found: item, state (ok, warning, stop), finding."
     env, faults, versions = environment(), check_dataset(root), version_faults()
-    train = tiles[tiles['split'] == 'train']
+    counts = {p: int((tiles.loc[tiles['split'] == 'train', 'positive'] == p).sum()) for p in (True, False)}
+    few = few_positives(counts[True], counts[False], cfg.sampling, cfg.train.epochs)
     rows = [('data checks', 'stop' if faults else 'ok', f'{len(faults)} faults, the first: {faults[0]}' if faults else f'{len(tiles)} tiles sound, no split overlaps another'),
             ('statistics', 'ok', f'dataset version {stats["dataset_version"]}, {stats["n_tiles_used"]} training tiles, computed {stats["computed_date"]}'),
             ('boundary handling', 'ok', cfg.boundary.boundary_handling),
-            ('sampler', 'ok', f'{cfg.sampling.composition}, {int(train["positive"].sum())} positives, {int((~train["positive"]).sum())} negatives, 1:{ratio_at(cfg.sampling.curriculum, 1):g} first'),
+            ('sampler', 'warning' if few else 'ok', f'{cfg.sampling.composition}, {counts[True]} positives, {counts[False]} negatives, 1:{ratio_at(cfg.sampling.curriculum, 1):g} first' + f'; {few}'*bool(few)),
             ('container', 'ok' if env['container'] else 'warning', 'yes' if env['container'] else 'no'),
             ('versions', 'warning' if versions else 'ok', f'{len(versions)} differ from requirements.txt: {versions[0]}' if versions else 'as in requirements.txt'),
             ('commit', 'warning' if env['dirty'] or not env['commit'] else 'ok', f'{env["commit"] or "not a git checkout"}{" with uncommitted changes" if env["dirty"] else ""}'),

@@ -50,11 +50,17 @@ def scenes(real_outlines, tmp_path_factory):
 @pytest.fixture(scope='module')
 def made(real_outlines, scenes, tmp_path_factory):
     "The dataset of all layers together."
-    return tile_scenes(scenes, str(real_outlines/'*.shp'), tmp_path_factory.mktemp('made')/'rts', tile_size=SIZE, pixel=PIXEL, negatives=1, region_km=40)
+    return tile_scenes(scenes, str(real_outlines/'*.shp'), tmp_path_factory.mktemp('made')/'rts', tile_size=SIZE, pixel=PIXEL, negatives=.5, region_km=40)
 
 
 @pytest.fixture(scope='module')
-def kept(real_outlines): return load_outlines(str(real_outlines/'*.shp'), region_km=40)[0].query('kept')
+def drawn(real_outlines):
+    "All outlines; `kept` are the latest of their place."
+    return load_outlines(str(real_outlines/'*.shp'), region_km=40)[0]
+
+
+@pytest.fixture(scope='module')
+def kept(drawn): return drawn.query('kept')
 
 
 def transform_of(root, tile):
@@ -73,9 +79,9 @@ def test_no_outline_is_lost(real_outlines, name):
     assert np.allclose(outlines.area, before.area, rtol=.01), 'repairing changes little'
 
 
-def test_latest_and_union(real_outlines):
-    path = str(real_outlines/'nitze2021.shp')
-    latest, union = load_outlines(path)[0].query('kept'), load_outlines(path, years='union')[0].query('kept')
+def test_latest_and_union(real_outlines, kept):
+    union = load_outlines(str(real_outlines/'nitze2021.shp'), years='union')[0].query('kept')
+    latest = kept[kept.uid.isin(union.uid)]
     assert len(union) == LAYERS['nitze2021'] and len(latest) == 487, 'most places were outlined again and again'
     gone = union[~union.uid.isin(latest.uid)]
     assert gone.intersects(latest.union_all()).mean() > .95, 'what is left out has been outlined again'
@@ -122,9 +128,8 @@ def test_every_slump_is_in_metadata(made, kept):
     assert lacking.area.max() < 4*PIXEL**2 if len(lacking) else True, 'only what is smaller than a few pixels may be in no tile'
 
 
-def test_negatives_keep_away(made, real_outlines):
-    tiles, drawn = load_tiles(made), load_outlines(str(real_outlines/'*.shp'))[0]
-    negatives = tiles[~tiles.positive]
+def test_negatives_keep_away(made, drawn):
+    negatives = load_tiles(made).query('not positive')
     wide = [shapely.box(*rasterio.transform.array_bounds(SIZE, SIZE, transform_of(made, t))) for t in negatives.Tile_id]
     near = shapely.STRtree(drawn.geometry.to_numpy()).query(wide, predicate='dwithin', distance=.999*SIZE*PIXEL)
     assert not near.size, f'{len(set(near[0]))} negatives are within a tile of an outline, of whatever year'
