@@ -20,7 +20,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 RUN := $(or $(RTS_RUNS),runs)/sample/seed-42
 
-.PHONY: help env demo test readme prep
+.PHONY: help env demo test bench readme prep
 .SILENT:
 
 help: ## what there is to make
@@ -59,6 +59,9 @@ test: $(STAMP) ## everything CI checks
 	unset MLFLOW_TRACKING_URI
 	nbdev_test --do_print
 	python -m pytest -q tests
+
+bench: $(STAMP) ## what things cost, as ratios against the plain way (a quarter of an hour, nothing else running)
+	python -W ignore bench/data.py
 
 readme: $(STAMP) ## README.md from nbs/index.ipynb
 	python tests/readme.py --write

@@ -1093,11 +1093,15 @@ def _within(shapes, boxes, distance=0.) -> np.ndarray:
     return out
 
 # %% ../nbs/00_data.ipynb #445643da
-def name_regions(outlines, region_km=100) -> np.ndarray:
-    "The region of each outline: its own, or the square of the projected grid that its centre lies in."
-    centre = outlines.geometry.centroid
-    squares = [f'{int(i)}_{int(j)}' for i, j in zip(centre.x//(region_km*1e3), centre.y//(region_km*1e3))]
-    return np.where(outlines['region'] == '', squares, outlines['region']).astype(object)
+def name_regions(outlines, region_km=100) -> tuple:
+    "(region of each outline: its own, or the square of the projected grid that its centre lies in; side of the squares in km)."
+    own, centre = outlines['region'].to_numpy(), outlines.geometry.centroid
+    squares = lambda km: np.array([f'{int(i)}_{int(j)}' for i, j in zip(centre.x//(km*1e3), centre.y//(km*1e3))], object)
+    names, km, wanted = np.where(own == '', squares(region_km), own), region_km, 3
+    while len(set(names[outlines['positive']])) < wanted and km > .5: # cannot be split three ways: cut up whatever there is, finely enough to choose from
+        km, wanted = km/2, 9
+        names = np.array([f'{o} {s}'.strip() for o, s in zip(own, squares(km))], object)
+    return names, km
 
 # %% ../nbs/00_data.ipynb #dc997d8b
 def negative_order(region, # of each candidate
@@ -1165,7 +1169,8 @@ def load_outlines(polygons, layer='', crs='', columns=None, years='latest', regi
     tables, counts = zip(*(read_outlines(f, layer, crs, columns) for f in files))
     out, counts = pd.concat(tables, ignore_index=True), sum(counts, collections.Counter())
     if not out['positive'].any(): raise DataError(f'{", ".join(show_path(f) for f in files)}: no outline of a slump ({counts["outlines read"]} features read); expected polygons')
-    out['region'] = name_regions(out, region_km)
+    out['region'], km = name_regions(out, region_km)
+    if km < region_km: counts['km, side of the squares that too few regions were cut into'] = km
     old = superseded(out[out['positive']]) if years == 'latest' else False
     out['kept'] = out['positive']
     out.loc[out['positive'], 'kept'] = ~np.broadcast_to(old, out['positive'].sum())
@@ -1563,15 +1568,15 @@ def _lacks(root, name) -> bool:
 
 # %% ../nbs/00_data.ipynb #9d75044c
 def complete(root, cfg: DataConfig) -> Path | str:
-    "`root`, with splits_summary.json and normalization_stats.json computed if they are missing; DataError if the dataset is not what `cfg` says."
+    "`root`, with splits_summary.json and normalization_stats.json computed if they are missing; ConfigError if the dataset is not what `cfg` says."
     info = dataset_info(root)
-    if info['tile_size'] != cfg.tile_size: raise DataError(f'{show_path(root)} has tiles of {info["tile_size"]} pixels, data.tile_size is {cfg.tile_size}; set data.tile_size={info["tile_size"]} or name another root')
+    if info['tile_size'] != cfg.tile_size: raise ConfigError(f'{show_path(root)} has tiles of {info["tile_size"]} pixels, data.tile_size is {cfg.tile_size}; set data.tile_size={info["tile_size"]} or name another root')
     try:
         if _lacks(root, 'splits_summary.json') or 'pixels' not in _parsed(root, 'splits_summary.json', json.loads, 'delete it, and it is counted anew').get('train', {}): write_summary(root)
         if _lacks(root, 'normalization_stats.json'): write_json(file_of(root, 'normalization_stats.json'), compute_stats(root, load_tiles(root), cfg.clip_percentiles))
     except OSError as e: raise DataError(f'{show_path(root)} lacks splits_summary.json or normalization_stats.json and cannot be written ({e.strerror or e}); run python check_data.py once where it can') from None
     lacking = [c for c in cfg.extra_channels if c not in extra_of(root)]
-    if lacking: raise DataError(f'{show_path(root)} has no {", ".join(lacking)} (its extra channels: {", ".join(extra_of(root)) or "none"}); change data.extra_channels')
+    if lacking: raise ConfigError(f'{show_path(root)} has no {", ".join(lacking)} (its extra channels: {", ".join(extra_of(root)) or "none"}); change data.extra_channels')
     return root
 
 # %% ../nbs/00_data.ipynb #0844987c

@@ -93,6 +93,13 @@ def test_layer_without_features(real_outlines, scenes, tmp_path):
     with pytest.raises(DataError, match='runge2022_empty.shp: no outline of a slump'): tile_scenes(scenes, str(real_outlines/'runge2022_empty.shp'), tmp_path/'rts')
 
 
+def test_a_single_site_is_split_too(real_outlines, scenes, tmp_path):
+    root = tile_scenes(scenes, str(real_outlines/'banks_island.shp'), tmp_path/'rts', tile_size=SIZE, pixel=PIXEL, negatives=.5)
+    tiles, report = load_tiles(root), dataset_info(root)['report']
+    assert check_dataset(root) == [] and report['km, side of the squares that too few regions were cut into'] < 100
+    assert tiles[tiles.positive].split.value_counts(normalize=True)['train'] == pytest.approx(.8, abs=.1)
+
+
 def test_dataset_is_sound(made):
     assert check_dataset(made) == []
 
