@@ -1503,6 +1503,7 @@ def show_where(s: Survey):
     regions, held = s.tiles['RegionName'].nunique(), s.tiles.loc[s.tiles['split'] != 'train', 'RegionName'].nunique()
     ax.set(xlabel='km east of the pole (EPSG:3413)', ylabel='km north', title=f'{held} of {regions} regions are held back for val and test', aspect='equal')
     for limits, name in zip(_square((x.min(), y.min()), (x.max(), y.max())), 'xy'): ax.set(**{f'{name}lim': limits})
+    ax.locator_params(nbins=6)
     _graticule(ax)
     ax.legend(fontsize=7, loc='best')
     return fig
