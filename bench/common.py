@@ -24,7 +24,7 @@ def verdict(name, measured, limit, at_most=True, unit=1e3):
     "Prints one line: name, ours and the peer (ms), ratio with range, limit, met or missed."
     ratio, low, high, ours, peer = measured
     met = ratio <= limit if at_most else ratio >= limit
-    print(f'{name:<52}{ours*unit:>10.2f}{peer*unit:>10.2f}{ratio:>8.2f}  ({low:.2f} … {high:.2f})  {"at most" if at_most else "at least"} {limit:<5}{"met" if met else "MISSED"}', flush=True)
+    print(f'{name:<60}{ours*unit:>10.2f}{peer*unit:>10.2f}{ratio:>8.2f}  ({low:.2f} … {high:.2f})  {"at most" if at_most else "at least"} {limit:<5}{"met" if met else "MISSED"}', flush=True)
 
 
 def peak_mb(code):

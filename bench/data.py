@@ -152,13 +152,13 @@ def memory(root):
     multiply(root, 2000)
     code = 'import sys; sys.path.insert(0, {here!r}); from pathlib import Path; from data import multiply, compute_stats; root = Path({root!r}); compute_stats(root, multiply(root, {n}))'
     few, many = (peak_mb(code.format(here=str(Path(__file__).parent), root=str(root), n=n)) for n in (200, 2000))
-    print(f'{"peak memory of statistics: 200 and 2,000 tiles (MiB)":<52}{few:>10.0f}{many:>10.0f}{many/few:>8.2f}')
+    print(f'{"peak memory of statistics: 200 and 2,000 tiles (MiB)":<60}{few:>10.0f}{many:>10.0f}{many/few:>8.2f}')
 
 
 if __name__ == '__main__':
     cv2.setNumThreads(0); torch.set_num_threads(1)
     wanted = sys.argv[1:] or ['sample', 'transforms', 'loader', 'stats', 'memory']
-    print(f'{"":<52}{"ours":>10}{"peer":>10}{"ratio":>8}')
+    print(f'{"":<60}{"ours":>10}{"peer":>10}{"ratio":>8}')
     with tempfile.TemporaryDirectory() as folder:
         painted = paint_tiles(Path(folder))
         for name in wanted: globals()[name](painted)

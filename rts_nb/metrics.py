@@ -7,8 +7,8 @@ __all__ = ['N_BINS', 'COARSE', 'BIN_EDGES', 'BIN_MIDS', 'NEGATIVES', 'FEWEST_BLO
            'SIZE_LIMITS', 'SIZE_NAMES', 'precision_score', 'recall_score', 'iou_score', 'f1_score', 'as_tiles',
            'pixel_counts', 'score_bins', 'AP', 'average_precision', 'TileCount', 'TileTable', 'needs_weight',
            'ScoreHistogram', 'sigmoid', 'logit', 'PRCurve', 'PixelScores', 'OperatingPoint', 'pick_point',
-           'Reliability', 'ScoreCounts', 'Interval', 'percentiles', 'label_objects', 'best_overlap', 'greedy',
-           'ObjectMatch', 'match_objects', 'size_class', 'ObjectCounts', 'ObjectScores']
+           'Reliability', 'ScoreCounts', 'Interval', 'percentiles', 'label_objects', 'Objects', 'objects_of',
+           'best_overlap', 'greedy', 'ObjectMatch', 'match_objects', 'size_class', 'ObjectCounts', 'ObjectScores']
 
 # %% ../nbs/11_metrics.ipynb #bfc43ecb
 import hashlib, json
@@ -40,13 +40,14 @@ def _plain(v): # array for whatever lies in the processor's memory, else the ten
 
 def _check_labels(labels):
     if labels.dtype in (np.bool_, torch.bool): return
-    if labels.dtype == np.uint8 and (labels + np.uint8(1)).max() <= 2: return # 255 wraps to 0: two passes instead of five
+    if labels.dtype in (np.uint8, torch.uint8) and labels.max() <= 1: return # one pass instead of five
+    if labels.dtype == np.uint8 and (labels + np.uint8(1)).max() <= 2: return # 255 wraps to 0: two passes
     ok = (labels == 0) | (labels == 1) | (labels == 255)
     if not ok.all(): raise ValueError(f'labels hold the value {labels[~ok][0].item():g}; expected 0 (background), 1 (RTS) or 255 (ignore)')
 
 def as_tiles(scores, # (N, 1, H, W) or (H, W), tensor or array
              labels, # same shape: 0, 1, 255
-             what='logits'):
+             what='logits', highest=None): # highest: the scores are to lie between 0 and this
     "Scores and labels as (N, pixels), arrays or tensors on the scores' device. ValueError for other shapes or values, NaN or empty input."
     x, y = _plain(scores), _plain(labels)
     if x.shape != y.shape: raise ValueError(f'{what} {tuple(x.shape)} and labels {tuple(y.shape)} differ in shape; expected the same')
@@ -55,6 +56,7 @@ def as_tiles(scores, # (N, 1, H, W) or (H, W), tensor or array
     if 'float' not in str(x.dtype): raise ValueError(f'{what} are {x.dtype}; expected a float type')
     lowest = x.min() # NaN if there is one, in numpy and torch alike
     if lowest != lowest: raise ValueError(f'{what} hold {int((x != x).sum())} NaN; expected numbers')
+    if highest is not None and (lowest < 0 or x.max() > highest): raise ValueError(f'{what} range from {lowest:g} to {x.max():g}; expected 0 to {highest} (logits go through sigmoid first)')
     if isinstance(x, torch.Tensor): y = torch.as_tensor(y, device=x.device)
     _check_labels(y)
     n = 1 if x.ndim == 2 else len(x)
@@ -601,20 +603,37 @@ def label_objects(mask # bool (H, W)
     "8-neighbour components: labels int32 (H, W), 0 outside, and their number."
     return ndimage.label(mask, structure=np.ones((3, 3), int))
 
-def best_overlap(predicted, truth, # labels, int (H, W)
-                 n_predicted, n_truth):
+class Objects(NamedTuple):
+    "The components of a mask: labels (H, W), their number, flat positions of the pixels inside, the label of each of these, and the pixels of each object."
+    labels: np.ndarray
+    n: int
+    inside: np.ndarray
+    at: np.ndarray
+    area: np.ndarray
+
+def objects_of(mask # bool (H, W)
+              ) -> Objects:
+    "The 8-neighbour components of a mask."
+    (labels, n), inside = label_objects(mask), np.flatnonzero(mask)
+    at = labels.ravel()[inside].astype(np.intp)
+    return Objects(labels, n, inside, at, np.bincount(at, minlength=n + 1)[1:])
+
+# %% ../nbs/11_metrics.ipynb #daae2b25
+def _shared(predicted, truth): # labels of both, and pixels in common, of every pair that overlaps
+    there = truth.labels.ravel()[predicted.inside]
+    both = np.flatnonzero(there)
+    pair = predicted.at[both]*(truth.n + 1) + there[both]
+    start = np.flatnonzero(np.diff(pair, prepend=-1)) # objects lie in rows: far fewer runs than pixels
+    pair, which = np.unique(pair[start], return_inverse=True)
+    return *np.divmod(pair, truth.n + 1), np.bincount(which, np.diff(start, append=len(both)))
+
+def best_overlap(predicted: Objects, truth: Objects) -> tuple:
     "For each predicted object the true one of highest IoU (0: overlaps none; equal IoU: the lower label), and that IoU."
-    predicted, truth = predicted.ravel(), truth.ravel()
-    inside = np.flatnonzero(predicted != 0) # far faster on booleans than on integers
-    p, t = predicted[inside], truth[inside]
-    area_p, area_t = np.bincount(p, minlength=n_predicted + 1), np.bincount(truth[truth != 0], minlength=n_truth + 1)
-    both = np.flatnonzero(t)
-    shared = sparse.csr_array((np.ones(len(both)), (p[both], t[both])), shape=(n_predicted + 1, n_truth + 1)).tocoo() # adds up equal pairs
-    p, t, shared = *shared.coords, shared.data
-    iou = shared/(area_p[p] + area_t[t] - shared)
+    p, t, shared = _shared(predicted, truth)
+    iou = shared/(predicted.area[p - 1] + truth.area[t - 1] - shared)
     order = np.lexsort((t, -iou, p))
     first, where = np.unique(p[order], return_index=True)
-    partner, best = np.zeros(n_predicted, int), np.zeros(n_predicted)
+    partner, best = np.zeros(predicted.n, int), np.zeros(predicted.n)
     partner[first - 1], best[first - 1] = t[order][where], iou[order][where]
     return partner, best
 
@@ -638,19 +657,16 @@ class ObjectMatch(NamedTuple):
 
 def _object_sides(probability, truth): # probability, what is ignored or None, what is RTS: (H, W) arrays, checked
     p, t = (v.numpy(force=True) if isinstance(v, torch.Tensor) else np.asarray(v) for v in (probability, truth))
-    if len(as_tiles(p, t, 'probabilities')[0]) != 1: raise ValueError(f'probabilities have shape {p.shape}; expected one map, (H, W) or (1, 1, H, W)')
+    if len(as_tiles(p, t, 'probabilities', 1)[0]) != 1: raise ValueError(f'probabilities have shape {p.shape}; expected one map, (H, W) or (1, 1, H, W)')
     p, t = (v.reshape(v.shape[-2:]) for v in (p, t))
-    if p.min() < 0 or p.max() > 1: raise ValueError(f'probabilities range from {p.min():g} to {p.max():g}; expected 0 to 1 (logits go through sigmoid first)')
-    ignored = t == 255
-    return p, ignored if ignored.any() else None, t == 1
+    if t.max() > 1: return p, t == 255, t == 1
+    return p, None, t.view(bool) if t.dtype == np.uint8 else t == 1 # the same bytes
 
-def _predicted(p, ignored, threshold): # labels, number, mean probability of each
+def _predicted(p, ignored, threshold): # objects, mean probability of each
     mask = p >= float(threshold)
     if ignored is not None: mask &= ~ignored
-    labels, n = label_objects(mask)
-    inside = np.flatnonzero(mask)
-    at = labels.ravel()[inside]
-    return labels, n, (np.bincount(at, p.ravel()[inside], n + 1)/np.maximum(np.bincount(at, minlength=n + 1), 1))[1:]
+    found = objects_of(mask)
+    return found, np.bincount(found.at, p.ravel()[found.inside], found.n + 1)[1:]/found.area
 
 def match_objects(probability, # (H, W) or (1, 1, H, W), tensor or array
                   truth, # same shape: 0, 1, 255
@@ -658,10 +674,10 @@ def match_objects(probability, # (H, W) or (1, 1, H, W), tensor or array
                   iou=.3): # overlap needed
     "Object TP, FP, FN and the matched pairs. ValueError for shapes that differ, other labels, NaN, or values that are no probabilities."
     p, ignored, t = _object_sides(probability, truth)
-    (labels, n, score), (true, n_true) = _predicted(p, ignored, threshold), label_objects(t)
-    partner, best = best_overlap(labels, true, n, n_true)
+    (found, score), true = _predicted(p, ignored, threshold), objects_of(t)
+    partner, best = best_overlap(found, true)
     hit = greedy(partner, best, score, iou)
-    return ObjectMatch(len(hit), n - len(hit), n_true - len(hit), np.stack([hit + 1, partner[hit]], 1), best[hit])
+    return ObjectMatch(len(hit), found.n - len(hit), true.n - len(hit), np.stack([hit + 1, partner[hit]], 1), best[hit])
 
 # %% ../nbs/11_metrics.ipynb #d7583b2c
 OBJECT_LOGITS = np.linspace(-4, 8, 25)
@@ -690,15 +706,16 @@ class ObjectCounts:
     def n_tiles(self) -> TileCount: return self.table.count
 
     def _add_tile(self, p, ignored, truth, meta):
-        true, n_true = label_objects(truth)
-        sizes = size_class(true, self.pixel_size)
+        true = objects_of(truth)
+        sizes = size_class(true.labels, self.pixel_size)
         predicted, found = np.zeros(len(self.thresholds), np.int32), np.zeros((len(self.thresholds), len(self.ious), 3), np.int32)
         for i in range(np.searchsorted(self.thresholds, p.max(), 'right')):
-            labels, predicted[i], score = _predicted(p, ignored, self.thresholds[i])
-            partner, best = best_overlap(labels, true, predicted[i], n_true) if n_true else (None, None)
-            for j, iou in enumerate(self.ious if n_true else ()):
+            objects, score = _predicted(p, ignored, self.thresholds[i])
+            predicted[i] = objects.n
+            partner, best = best_overlap(objects, true) if true.n else (None, None)
+            for j, iou in enumerate(self.ious if true.n else ()):
                 found[i, j] = np.bincount(sizes[partner[greedy(partner, best, score, iou)] - 1], minlength=3)
-        self.table.append(meta, n_true > 0)
+        self.table.append(meta, true.n > 0)
         self._predicted.append(predicted); self._found.append(found); self._true.append(np.bincount(sizes, minlength=3))
 
 # %% ../nbs/11_metrics.ipynb #082838f0
