@@ -60,8 +60,9 @@ test: $(STAMP) ## everything CI checks
 	nbdev_test --do_print
 	python -m pytest -q tests
 
-bench: $(STAMP) ## what things cost, as ratios against the plain way (a quarter of an hour, nothing else running)
+bench: $(STAMP) ## what things cost, as ratios against the plain way (half an hour, nothing else running)
 	python -W ignore bench/data.py
+	python -W ignore bench/metrics.py
 
 readme: $(STAMP) ## README.md from nbs/index.ipynb
 	python tests/readme.py --write

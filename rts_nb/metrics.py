@@ -276,6 +276,9 @@ def __add__(self:ScoreHistogram, other):
 def __radd__(self:ScoreHistogram, other): return self if other == 0 else NotImplemented # so that sum() works
 
 # %% ../nbs/11_metrics.ipynb #92dbfbbe
+def _take_first(counts, n): # (rows, k) counts, of which the first n (rows,) in each row are taken
+    return np.diff(np.minimum(counts.cumsum(1), n[:, None]), axis=1, prepend=0)
+
 @patch
 def weighted(self:ScoreHistogram, ratio=None) -> bool:
     "Whether figures at this ratio rest on weighted negatives."
@@ -301,9 +304,11 @@ def pr_auc(self:ScoreHistogram, ratio=None) -> AP:
     "Average precision at a ratio of negative to positive tiles (None: the set as it is), with certified bounds; NaN without RTS."
     ap = average_precision(*self.classes(ratio))
     if ratio is None or self.weighted(ratio) or self.step > 1: return ap
-    rts, near = self.counts[:2].reshape(2, -1, COARSE).sum(2).astype(float)
-    coarse = average_precision(rts, near + self._subset_counts(ratio)[0])
-    return AP(float(np.clip(ap.value, *coarse[1:])), *coarse[1:])
+    rts, near, far = self.counts
+    chosen, far = self._subset_counts(ratio)[0], far.reshape(-1, COARSE)
+    low = average_precision(rts, near + _take_first(far, chosen).ravel()).low
+    high = average_precision(rts, near + _take_first(far[:, ::-1], chosen)[:, ::-1].ravel()).high
+    return AP(float(np.clip(ap.value, low, high)), low, high)
 
 # %% ../nbs/11_metrics.ipynb #51a6041d
 def sigmoid(x): "Probability of a logit, float64."; return np.exp(-np.logaddexp(0, -np.asarray(x, float)))
