@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['ARCHITECTURES', 'ModelConfig', 'LateFusion', 'bare_model', 'encoders', 'lite0_package_file', 'rename_in_order',
-           'lite0_weights', 'encoder_weights', 'stack_first_convolution', 'load_encoder', 'build_model',
+           'lite0_weights', 'hub_file', 'encoder_weights', 'stack_first_convolution', 'load_encoder', 'build_model',
            'in_channels_of', 'describe', 'set_phase', 'parameter_groups', 'ema_decay', 'make_ema', 'save_weights',
            'load_weights']
 
 # %% ../nbs/12_models.ipynb #c1a8c117
-import copy, importlib.util
+import copy, importlib.util, logging
 from pathlib import Path
+from pickle import UnpicklingError
 
 import pandas as pd
 import pydantic
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
@@ -116,19 +118,28 @@ def lite0_weights() -> dict:
     return named
 
 # %% ../nbs/12_models.ipynb #309d3432
+def hub_file(encoder) -> str:
+    "Where the hub keeps an encoder's ImageNet weights."
+    if encoder.startswith('tu-'): repo = timm.get_pretrained_cfg(encoder.removeprefix('tu-')).hf_hub_id
+    else: repo = smp.encoders.encoders[encoder]['pretrained_settings']['imagenet']['repo_id']
+    return f'huggingface.co/{repo}/model.safetensors'
+
 def _from_hub(section):
     "The encoder's ImageNet weights from the hub or its cache."
-    spec = section.encoder.removeprefix('tu-')
+    logging.getLogger('huggingface_hub').setLevel(logging.ERROR) # its retries say nothing that the error below does not
     try: return smp.create_model(section.architecture, encoder_name=section.encoder, encoder_weights='imagenet', in_channels=3, classes=1).encoder.state_dict()
     except (OSError, RuntimeError, KeyError) as e:
-        raise ConfigError(f'model.encoder_weights: the ImageNet weights of {section.encoder} are not in the cache and the hub cannot be reached ({type(e).__name__}); '
-                          f'fetch the .safetensors or .pth of {spec} elsewhere, put it at weights/{spec}.safetensors and set model.encoder_weights to that path, or null to start from random weights') from None
+        name = section.encoder.removeprefix('tu-')
+        raise ConfigError(f'model.encoder_weights: the weights of {section.encoder} are not in the cache and the hub cannot be reached ({type(e).__name__}); fetch {hub_file(section.encoder)} where there is a network, '
+                          f'put it at weights/{name}.safetensors and set model.encoder_weights=weights/{name}.safetensors (null starts from random weights)') from None
 
+# %% ../nbs/12_models.ipynb #406026b5
 def _from_file(path):
     "Tensors of a .safetensors or .pth file."
     path = resolve(path)
     if not Path(path).exists(): raise ConfigError(f"model.encoder_weights: {show_path(path)} is missing; expected imagenet, package:efficientnet-lite0, a file, or null")
-    return load_file(path) if path.suffix == '.safetensors' else torch.load(path, map_location='cpu', weights_only=True)
+    try: return load_file(path) if path.suffix == '.safetensors' else torch.load(path, map_location='cpu', weights_only=True)
+    except (SafetensorError, RuntimeError, EOFError, OSError, UnpicklingError) as e: raise ConfigError(f'model.encoder_weights: {show_path(path)} cannot be read ({str(e).splitlines()[0][:100]}); fetch it again') from None
 
 def encoder_weights(section: ModelConfig) -> dict | None:
     "Tensors for the encoder's RGB form, or None for random weights."
