@@ -71,7 +71,7 @@ def show_plan(cfg: Config, n_positive, n_negative):
     fig, axes = plt.subplots(1, 4, figsize=(11, 2.5), dpi=70, layout='constrained')
     axes[0].semilogy(at, rates.decoder, 'k', label='decoder'); axes[0].semilogy(at, rates.encoder.where(rates.encoder > 0), 'k--', label='encoder'); axes[0].legend(frameon=False, fontsize=8)
     axes[1].step(epochs, [ratio_at(cfg.sampling.curriculum, e) for e in epochs], 'k', where='mid')
-    axes[2].semilogy(epochs, horizon, 'k')
+    axes[2].plot(epochs, horizon, 'k')
     _show_stopping(axes[3], cfg)
     for ax, title, label in zip(axes, ('Learning rates', 'Curriculum', 'What the average remembers', 'When it would stop'), ('rate', 'negatives per positive', 'epochs', 'PR-AUC (made up)')): ax.set(xlabel='epoch', ylabel=label, title=title)
     return fig
