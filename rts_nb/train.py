@@ -616,7 +616,7 @@ def _start(cfg: Config, run_dir: Path) -> tuple:
     root, tiles, stats = _open(cfg)
     table = preflight(cfg, root, tiles, stats)
     stop = table[table['state'] == 'stop']
-    if len(stop): raise DataError(f'{stop.iloc[0]["item"]}: {stop.iloc[0]["found"]}; python check_data.py lists them all')
+    for row in stop.itertuples(): raise DataError(f'{row.item}: {row.found}' + '; python check_data.py lists them all'*(row.item in ('data', 'splits', 'statistics')))
     for folder in ('checkpoints', 'figures', 'notebooks'): (run_dir/folder).mkdir(exist_ok=True)
     env = environment()
     save_config(cfg, run_dir/'config.yaml')

@@ -41,7 +41,8 @@ def test_train_with_another_seed_leaves_a_report(tmp_path):
     (['-p', 'sed', '43'], "parameter 'sed' is not one of this notebook; did you mean 'seed'?"),
     (['-p', 'overrides', 'data.root=data/nowhere data.source=tiles'], 'data.root data/nowhere is missing'),
     (['-p', 'run_dir', '/proc/nowhere/run'], 'cannot be written'),
-], ids=['no config', 'unknown key', 'negative seed', 'unknown parameter', 'no data', 'unwritable run'])
+    (['-p', 'overrides', 'sampling.batch_size=512'], 'sampling.batch_size 512 is larger than epoch 1'),
+], ids=['no config', 'unknown key', 'negative seed', 'unknown parameter', 'no data', 'unwritable run', 'batch larger than the epoch'])
 def test_bad_input_is_one_line_before_training(tmp_path, args, says):
     done = papermill('20_train', tmp_path/'out.ipynb', *args)
     assert done.returncode != 0
