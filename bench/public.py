@@ -13,15 +13,9 @@ import torch
 from rasterio.transform import from_origin
 
 from rts_nb.config import load_config
-from rts_nb.data import _public_image, find_public_images, load_splits, progress, public_name, resolve
+from rts_nb.data import _public_image, find_public_images, load_splits, progress, public_region, resolve
 from rts_nb.metrics import ScoreHistogram
 from rts_nb.predict import Predictor
-
-
-def region(image, images_per_region=10):
-    "The region that an image is of, as import_public names it."
-    group, number = public_name(image.stem)
-    return f'{group}_{number//images_per_region:02d}'
 
 
 def whole(predictor, rgb, folder):

@@ -12,11 +12,12 @@ __all__ = ['CRS', 'EXTRA_CHANNELS', 'IGNORE', 'FOLDERS', 'VERSION', 'COLUMNS', '
            'count_between', 'ids_digest', 'compute_stats', 'load_stats', 'normalize', 'preparing_lock', 'building',
            'fractal', 'paint_slump', 'paint_river', 'paint_lake', 'paint_shadow', 'slump_size', 'paint_lookalike',
            'paint', 'palette_of', 'show_tile', 'make_sample', 'tile_starts', 'find_public_images', 'public_name',
-           'import_public', 'grid_id', 'grid_transform', 'grid_cells', 'repair', 'latest_date', 'read_outlines',
-           'meeting', 'superseded', 'scene_files', 'open_raster', 'footprint', 'warped', 'mosaic', 'scene_tile',
-           'outline_label', 'extra_tile', 'name_regions', 'negative_order', 'SceneCutter', 'load_outlines',
-           'tile_scenes', 'check_tile', 'overlaps', 'Survey', 'survey', 'check_dataset', 'card_table', 'prevalence_at',
-           'show_where', 'show_sizes', 'show_bands', 'show_tiles', 'complete', 'prepare', 'open_dataset', 'describe']
+           'public_region', 'import_public', 'grid_id', 'grid_transform', 'grid_cells', 'repair', 'latest_date',
+           'read_outlines', 'meeting', 'superseded', 'scene_files', 'open_raster', 'footprint', 'warped', 'mosaic',
+           'scene_tile', 'outline_label', 'extra_tile', 'name_regions', 'negative_order', 'SceneCutter',
+           'load_outlines', 'tile_scenes', 'check_tile', 'overlaps', 'Survey', 'survey', 'check_dataset', 'card_table',
+           'prevalence_at', 'show_where', 'show_sizes', 'show_bands', 'show_tiles', 'complete', 'prepare',
+           'open_dataset', 'describe']
 
 # %% ../nbs/00_data.ipynb #21c00a84
 import ast, collections, contextlib, dataclasses, datetime, difflib, functools, glob, hashlib, html, inspect, io, itertools, json, os, re, shlex, shutil, sys, uuid
@@ -819,6 +820,11 @@ def public_name(stem) -> tuple:
     if not group or not number.isdigit(): raise DataError(f'{stem}.jpg is not named like train_yg_012.jpg; its place among its neighbours is unknown')
     return group, int(number)
 
+def public_region(stem, images_per_region=10) -> str:
+    "The region of an image: blocks of consecutive numbers of its group, 'train_yg_01' for train_yg_012."
+    group, number = public_name(stem)
+    return f'{group}_{number//images_per_region:02d}'
+
 # %% ../nbs/00_data.ipynb #8224d834
 def _public_image(folder, image):
     "(rgb (3, H, W), truth (H, W)) of one image of the set."
@@ -872,7 +878,7 @@ def import_public(src, root, tile_size=128, seed=42, images_per_region=10) -> Pa
             group, number = public_name(image.stem)
             corner = -2_000_000. + 100_000*(number//images_per_region) + 5000*(number % images_per_region), -900_000. - 200_000*groups.index(group)
             tiles = _public_tiles(out, folder, image, corner, tile_size, outlines.get(image.name, []))
-            rows += [(*row, f'{group}_{number//images_per_region:02d}', uids) for *row, uids in tiles]
+            rows += [(*row, public_region(image.stem, images_per_region), uids) for *row, uids in tiles]
         _write_metadata(out, rows)
         _finish(out, tile_size, 'Yang et al. 2023, doi:10.1016/j.rse.2023.113495, as shared by the Cyber2A project', seed)
     return Path(resolve(root))

@@ -691,14 +691,7 @@ def expect_report(run_dir, chapter, path):
     now = datetime.datetime.now(datetime.timezone.utc).isoformat()
     if path: write_json(file, (json.loads(file.read_text()) if file.exists() else {}) | {chapter: dict(path=str(path), noted=now)})
 
-def _report_state(path, noted) -> str:
-    "'ready' if the notebook at `path` is the finished one that was running at `noted`, 'other' if it is another run's, else 'later'."
-    try: times = json.loads(Path(path).read_text())['metadata']['papermill']
-    except (OSError, ValueError, KeyError): return 'later' # not written yet, or just being written
-    if not times.get('end_time'): return 'later'
-    moment = datetime.datetime.fromisoformat
-    return 'ready' if moment(times['start_time']) <= moment(noted) <= moment(times['end_time']) else 'other'
-
+# %% ../nbs/20_train.ipynb #3348f173
 def log_run(run_dir):
     "Logs a finished run from its directory, to its MLflow run or (if it has none in this store) a new one."
     cfg, metrics = load_run(run_dir)
@@ -709,6 +702,15 @@ def log_run(run_dir):
     _log_files_of(tracker, Path(run_dir))
     for name in ('figures', 'notebooks'): tracker.log_files(*(p for p in sorted((Path(run_dir)/name).glob('*')) if p.suffix in ('.png', '.ipynb')), folder=name)
     tracker.end()
+
+# %% ../nbs/20_train.ipynb #23dbc045
+def _report_state(path, noted) -> str:
+    "'ready' if the notebook at `path` is the finished one that was running at `noted`, 'other' if it is another run's, else 'later'."
+    try: times = json.loads(Path(path).read_text())['metadata']['papermill']
+    except (OSError, ValueError, KeyError): return 'later' # not written yet, or just being written
+    if not times.get('end_time'): return 'later'
+    moment = datetime.datetime.fromisoformat
+    return 'ready' if moment(times['start_time']) <= moment(noted) <= moment(times['end_time']) else 'other'
 
 def collect_reports(run_dir) -> list:
     "Copies executed notebooks that are finished into the run directory, attaches them to the MLflow run, and names them."
