@@ -1,6 +1,6 @@
 """Scores a run on the held-back public images as a map would see them, whole: `python bench/public.py runs/public/seed-42 [--split val] [--tta full]`.
 
-A tile of 128 pixels sees no further than its border, an image of 290 does; so figures on tiles are lower than those of a recipe that scores whole images. This
+A tile of 160 pixels sees no further than its border, an image of 290 does; so figures on tiles are lower than those of a recipe that scores whole images. This
 predicts each image of a split as a scene, in overlapping windows, and prints PR-AUC and IoU over all of its pixels, with a 95 % interval over images.
 """
 import argparse
