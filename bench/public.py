@@ -30,7 +30,7 @@ def main(args):
     run, folder = Path(resolve(args.run_dir)), find_public_images()
     cfg, predictor = load_config(run/'config.yaml'), Predictor.from_dir(run, **({'tta': args.tta} if args.tta else {}))
     held, histogram = set(load_splits(cfg.data.root)[args.split]), ScoreHistogram()
-    images = [i for i in sorted((folder/'images').glob('*.jpg')) if region(i) in held]
+    images = [i for i in sorted((folder/'images').glob('*.jpg')) if public_region(i.stem) in held]
     with tempfile.TemporaryDirectory() as there:
         for image in progress(images, 'images'):
             rgb, truth = _public_image(folder, image)
