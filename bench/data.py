@@ -9,6 +9,7 @@ memory      peak memory of statistics over 200 and over 2,000 tiles
 Nothing else should run meanwhile; all of it takes about a quarter of an hour. Tiles are painted into a temporary folder; times are milliseconds.
 """
 import itertools
+import json
 import math
 import os
 import sys
@@ -25,7 +26,7 @@ from rasterio.transform import from_origin
 from common import compare, peak_mb, seconds, verdict
 from rts_nb.augment import Augment, geometric, radiometric, seed_each
 from rts_nb.config import load_config
-from rts_nb.data import (EXTRA_CHANNELS, FOLDERS, _read, _write_metadata, compute_stats, in_threads, load_tiles, paint, palette_of, tile_path, write_json, write_splits, write_tile)
+from rts_nb.data import (EXTRA_CHANNELS, FOLDERS, _read, _write_metadata, compute_stats, in_threads, load_tiles, paint, palette_of, read_tile, tile_path, write_json, write_splits, write_tile)
 from rts_nb.loading import LoaderConfig, TrainTiles, _loader, sample_seed
 
 SIZE, PAINTED = 512, 24
@@ -58,7 +59,6 @@ def multiply(root, n):
 
 
 def dataset(root, channels):
-    import json
     stats = json.loads((root/'normalization_stats.json').read_text())
     data = CFG.data.model_copy(update=dict(root=str(root), tile_size=SIZE, extra_channels=tuple(channels)))
     return TrainTiles(root, load_tiles(root), data, stats, CFG.augment, CFG.boundary, seed=42), stats
@@ -122,7 +122,6 @@ def transforms(root, repeats=40):
 
 
 def data_sample(root, data, k=0):
-    from rts_nb.data import read_tile
     return read_tile(root, f't{k:04d}', data.data.extra_channels)
 
 

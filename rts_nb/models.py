@@ -120,10 +120,10 @@ def lite0_weights() -> dict:
 
 # %% ../nbs/12_models.ipynb #309d3432
 def hub_file(encoder) -> str:
-    "Where the hub keeps an encoder's ImageNet weights."
-    if encoder.startswith('tu-'): repo = timm.get_pretrained_cfg(encoder.removeprefix('tu-')).hf_hub_id
-    else: repo = smp.encoders.encoders[encoder]['pretrained_settings']['imagenet']['repo_id']
-    return f'huggingface.co/{repo}/model.safetensors'
+    "Where the hub keeps an encoder's ImageNet weights; says so if nobody knows of any."
+    if encoder.startswith('tu-'): repo = getattr(timm.get_pretrained_cfg(encoder.removeprefix('tu-')), 'hf_hub_id', None)
+    else: repo = smp.encoders.encoders.get(encoder, {}).get('pretrained_settings', {}).get('imagenet', {}).get('repo_id')
+    return f'huggingface.co/{repo}/model.safetensors' if repo else 'weights of your own (none are listed for it)'
 
 def _from_hub(section):
     "The encoder's ImageNet weights from the hub or its cache."
