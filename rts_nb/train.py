@@ -202,6 +202,7 @@ def _store_name(): return tracking_uri().split('@')[-1] # without user and passw
 def _client():
     "A client of the store, with short waits: training must not stand still for its tracker."
     os.environ.setdefault('MLFLOW_HTTP_REQUEST_MAX_RETRIES', '1'); os.environ.setdefault('MLFLOW_HTTP_REQUEST_TIMEOUT', '10')
+    runs_root().mkdir(parents=True, exist_ok=True) # a SQLite file does not make its folder
     from mlflow import MlflowClient
     for name in ('mlflow', 'alembic'): logging.getLogger(name).setLevel(logging.ERROR) # after the import, which sets them
     return MlflowClient(tracking_uri())
@@ -232,7 +233,6 @@ class Tracker:
             self.client = None # no further waits; what is missing is logged later, from the run directory
 
     def _new_run(self, client, experiment):
-        runs_root().mkdir(parents=True, exist_ok=True)
         with FileLock(f'{runs_root()}/.mlflow.lock'):
             found = client.get_experiment_by_name(experiment)
             local = dict(artifact_location=f'file://{runs_root()}/mlartifacts') if tracking_uri().startswith('sqlite') else {}
