@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['RASTERS', 'BOX', 'NODATA', 'MASK_NODATA', 'CACHE', 'GEOD', 'TO_DEGREES', 'COLUMNS', 'IN_PARTS', 'ARCTIC_KM2',
-           'BUDGET_USD', 'read_tiles', 'list_scenes', 'load_calibration', 'operating_point', 'caveats', 'notes',
+           'BUDGET_USD', 'PAGE', 'read_tiles', 'list_scenes', 'load_calibration', 'operating_point', 'caveats', 'notes',
            'cog_faults', 'cog', 'write_rasters', 'smooth_outline', 'pixel_polygons', 'geodesic_size', 'layer',
            'measured', 'tiles_of', 'inside', 'statistics', 'find_slumps', 'merge_scenes', 'write_mosaic', 'digest',
            'identity', 'claim_map', 'writing', 'hold', 'finished_scene', 'map_scene', 'write_layers', 'write_log',
            'infer', 'check_complete', 'map_path', 'what_runs', 'draw_graticule', 'draw_scale_bar', 'draw_scene',
-           'show_map', 'detections', 'results', 'main']
+           'show_map', 'footprints', 'show_where', 'show_sizes', 'show_extremes', 'graticule', 'write_page',
+           'detections', 'left_out', 'results', 'main']
 
 # %% ../nbs/40_infer.ipynb #68fbd89d
 import argparse, contextlib, datetime, errno, glob, hashlib, html, json, os, shutil, sys, time
@@ -569,19 +570,138 @@ def show_map(out_dir, scenes, n=4):
     fig.suptitle(f'{len(slumps)} slumps, {slumps["area_m2"].sum()/1e4:.1f} ha, outlined where the probability reaches the threshold')
     return fig
 
+def footprints(out_dir) -> gpd.GeoSeries:
+    "The boxes of all scenes of a map, by name."
+    out, boxes = Path(resolve(out_dir)), {}
+    for p in _records(out):
+        with rasterio.open(out/f'{p["scene"]}_mask.tif') as f: boxes[p['scene']] = shapely.box(*f.bounds)
+    return gpd.GeoSeries(boxes, crs=CRS)
+
+def show_where(out_dir):
+    "All scenes and slumps of a map, on a polar map with graticule and scale bar."
+    slumps, boxes = gpd.read_parquet(Path(resolve(out_dir))/'rts.parquet'), footprints(out_dir)
+    left, bottom, right, top = boxes.total_bounds
+    half, x, y = .6*max(right-left, top-bottom), (left+right)/2, (bottom+top)/2
+    b = rasterio.coords.BoundingBox(x-half, y-half, x+half, y+half)
+    fig, ax = plt.subplots(figsize=(4.6, 4.4), dpi=80, layout='constrained')
+    ax.set_facecolor('0.35')
+    boxes.plot(ax=ax, facecolor='0.6', edgecolor='white', linewidth=.8)
+    ax.scatter(slumps.centroid.x, slumps.centroid.y, s=4+slumps['area_m2']/slumps['area_m2'].max()*60 if len(slumps) else [], c='black', edgecolors='white', linewidths=.4, zorder=3)
+    draw_graticule(ax, b); draw_scale_bar(ax, b)
+    ax.set(xlim=(b.left, b.right), ylim=(b.bottom, b.top), xticks=[], yticks=[], xlabel='EPSG:3413', title=f'{len(slumps)} slumps (dots by area) in {len(boxes)} scenes (grey)')
+    return fig
+
+# %% ../nbs/40_infer.ipynb #27b481df
+def show_sizes(out_dir):
+    "The distribution of the slumps' areas, and how sure the model is of each."
+    out = Path(resolve(out_dir))
+    slumps, log = gpd.read_parquet(out/'rts.parquet'), json.loads((out/'inference_log.json').read_text())
+    areas = slumps['area_m2'].clip(lower=1.)
+    fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 2.8), dpi=80, layout='constrained')
+    left.hist(areas, np.geomspace(*(areas.min(), areas.max()*1.001) if len(areas) else (100, 1e4), 16), color='0.6', edgecolor='black', lw=.5)
+    left.axvline(log['min_area_m2'], color='black', ls=':'); left.set(xscale='log', xlabel='area (m²); dotted: smallest kept', ylabel='slumps')
+    right.scatter(areas, slumps['mean_prob'], s=9, color='black', alpha=.5)
+    right.axhline(log['threshold'], color='black', ls=':'); right.set(xscale='log', xlabel='area (m²)', ylabel='mean probability; dotted: threshold')
+    fig.suptitle(f'Half of {len(slumps)} slumps are larger than {areas.median():.0f} m²; {log["specks_dropped"]} specks were dropped' if len(slumps) else 'No slump was found')
+    return fig
+
+def _chip(ax, row, scene, least=24):
+    "Imagery around a slump, with its outline."
+    with open_scene(scene) as f:
+        (left, bottom, right, top), pixel = row.geometry.bounds, f.transform.a
+        half = max(right-left, top-bottom, least*pixel)*.75
+        x, y = (left+right)/2, (bottom+top)/2
+        window = rasterio.windows.from_bounds(x-half, y-half, x+half, y+half, f.transform).round_offsets().round_lengths().intersection(Window(0, 0, f.width, f.height))
+        rgb, b = _bytes(f.rgb.read(f.bands[:3], window=window, out_shape=(3, *(min(96, int(n)) for n in (window.height, window.width))))), rasterio.windows.bounds(window, f.transform)
+    ax.imshow(rgb, extent=(b[0], b[2], b[1], b[3]))
+    for color, width in (('black', 2.2), ('white', 1)): ax.plot(*row.geometry.exterior.xy, color=color, lw=width)
+    ax.set(xlim=(x-half, x+half), ylim=(y-half, y+half), facecolor='0.8')
+    ax.set_title(f'{row.mean_prob:.2f}, {2*half:.0f} m', fontsize=7, pad=2)
+
+def show_extremes(out_dir, scenes, n=12):
+    "The `n` most certain slumps above, the `n` least certain ones below, as chips of imagery."
+    scenes, slumps = list_scenes(scenes), gpd.read_parquet(Path(resolve(out_dir))/'rts.parquet').sort_values('mean_prob', ascending=False, kind='stable')
+    slumps = slumps.assign(first=slumps['scene'].str.split(',').str[0])
+    slumps, rows = slumps[slumps['first'].isin(list(scenes))], -(-n//6)
+    fig, axes = plt.subplots(2*rows, 6, figsize=(7, 2.5*rows), dpi=64, layout='constrained')
+    for ax in axes.flat: ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
+    for some, part in ((slumps.head(n), axes[:rows]), (slumps.iloc[n:].tail(n), axes[rows:])): # none twice
+        for ax, row in zip(part.flat, some.itertuples()): _chip(ax, row, scenes[row.first])
+    fig.suptitle(f'Most certain above, least certain below; mean probability, width of the chip', fontsize=9)
+    return fig
+
+# %% ../nbs/40_infer.ipynb #f6839c25
+PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
+<style>body{{margin:0;font:13px sans-serif;background:#222;color:#eee}}svg{{width:100vw;height:100vh;display:block;cursor:grab}}path,rect{{vector-effect:non-scaling-stroke}}
+.scene{{fill:#555;stroke:#999}}.rts{{fill:#fd0;fill-opacity:.35;stroke:#fd0;stroke-width:1.5}}.rts:hover{{fill-opacity:.8}}.net{{fill:none;stroke:#888;stroke-dasharray:2 4}}
+#head,#bar{{position:fixed;left:12px;background:#000a;padding:4px 8px}}#head{{top:12px}}#bar{{bottom:12px}}#bar i{{display:block;height:4px;background:#eee}}</style>
+<div id="head"><b>{title}</b><br>{caveats}drag to move, wheel to zoom, point at a slump for its attributes</div><div id="bar"><i></i><span></span></div>
+<svg viewBox="{box}">{body}</svg>
+<script>
+const svg=document.querySelector('svg'),bar=document.querySelector('#bar i'),text=document.querySelector('#bar span');let v=svg.getAttribute('viewBox').split(' ').map(Number),held=null;
+const metres=()=>Math.max(v[2]/innerWidth,v[3]/innerHeight);
+function show(){{svg.setAttribute('viewBox',v.join(' '));const most=metres()*200,p=10**Math.floor(Math.log10(most)),n=[5,2,1].find(k=>k*p<=most)*p;bar.style.width=n/metres()+'px';text.textContent=n<1000?n+' m':n/1000+' km'}}
+svg.onwheel=e=>{{e.preventDefault();const k=e.deltaY<0?.8:1.25,m=metres(),x=v[0]+v[2]/2+(e.clientX-innerWidth/2)*m,y=v[1]+v[3]/2+(e.clientY-innerHeight/2)*m;v=[x+(v[0]-x)*k,y+(v[1]-y)*k,v[2]*k,v[3]*k];show()}};
+svg.onpointerdown=e=>held=[e.clientX,e.clientY];onpointerup=()=>held=null;onresize=show;
+svg.onpointermove=e=>{{if(!held)return;v[0]-=(e.clientX-held[0])*metres();v[1]-=(e.clientY-held[1])*metres();held=[e.clientX,e.clientY];show()}};show()
+</script>
+"""
+
+def _svg(geometry, x0, y0, digits=1) -> str:
+    "Path data of lines and polygons, metres right of x0 and below y0."
+    lines = [g for p in shapely.get_parts(geometry) for g in ((p.exterior, *p.interiors) if p.geom_type == 'Polygon' else (p,))]
+    return ''.join('M' + 'L'.join(f'{x-x0:.{digits}f} {y0-y:.{digits}f}' for x, y in g.coords) + 'Z'*g.is_closed for g in lines)
+
+def graticule(bounds, n=60) -> dict:
+    "{name: line} of parallels and meridians at round degrees over bounds in EPSG:3413."
+    fig, ax = plt.subplots()
+    draw_graticule(ax, rasterio.coords.BoundingBox(*bounds), n)
+    lines = {}
+    for contours, names in zip(ax.collections, ('SN', 'WE')):
+        for level, path in zip(contours.levels, contours.get_paths()):
+            if parts := [p for p in path.to_polygons(closed_only=False) if len(p) > 1]: lines[f'{abs((level+180)%360-180):g}° {names[int((level+180)%360 >= 180)]}'] = shapely.MultiLineString(parts)
+    plt.close(fig)
+    return lines
+
+def write_page(out_dir, most=20_000) -> Path:
+    "Writes map.html, an interactive map of scenes and slumps that needs nothing else; its path."
+    out, path = Path(resolve(out_dir)), Path(resolve(out_dir))/'map.html'
+    slumps, log, boxes = gpd.read_parquet(out/'rts.parquet'), json.loads((out/'inference_log.json').read_text()), footprints(out)
+    left, bottom, right, top = boxes.total_bounds
+    edge = .05*max(right-left, top-bottom)
+    about = lambda text: f'<title>{html.escape(text)}</title>'
+    body = [f'<path class="scene" d="{_svg(b, left, top)}">{about(name)}</path>' for name, b in boxes.items()]
+    body += [f'<path class="net" d="{_svg(line, left, top)}">{about(name)}</path>' for name, line in graticule((left-edge, bottom-edge, right+edge, top+edge)).items()]
+    body += [f'<path class="rts" d="{_svg(r.geometry, left, top)}">' + about(f'{r.rts_id}\n{r.area_m2:.0f} m², perimeter {r.perimeter_m:.0f} m\nprobability {r.mean_prob:.2f} on average, {r.max_prob:.2f} at most\n{r.centroid_lat:.5f}, {r.centroid_lon:.5f}\nscene {r.scene}, scale {r.detection_scale:g}') + '</path>'
+             for r in slumps.nlargest(most, 'area_m2').itertuples()]
+    title = f'{len(slumps)} slumps, {slumps["area_m2"].sum()/1e4:.1f} ha, in {len(boxes)} scenes' + (f' (the largest {most} shown)' if len(slumps) > most else '')
+    page = PAGE.format(title=html.escape(title), caveats=''.join(f'{html.escape(w)}<br>' for w in log['warnings']), box=f'{-edge:.1f} {-edge:.1f} {right-left+2*edge:.1f} {top-bottom+2*edge:.1f}', body='\n'.join(body))
+    with writing(out, 'the page'), atomic(path) as temporary: temporary.write_text(page, encoding='utf-8')
+    return path
+
+# %% ../nbs/40_infer.ipynb #de1f7e9e
 def detections(out_dir, n=10) -> pd.DataFrame:
     "The `n` detections of highest mean probability."
     slumps = gpd.read_parquet(Path(resolve(out_dir))/'rts.parquet').drop(columns=['geometry', 'tile_ids'])
     digits = dict(area_m2=0, perimeter_m=0, centroid_lat=5, centroid_lon=5, mean_prob=3, max_prob=3)
     return slumps.sort_values('mean_prob', ascending=False).head(n).round(digits).set_index('rts_id')
 
+def left_out(log) -> pd.DataFrame:
+    "Scenes that failed and windows that were skipped, with the reason."
+    rows = [(k, 'failed', v) for k, v in log['scenes_failed'].items()]
+    rows += [(p['scene'], f'{len(p["skipped"])} of {p["windows"]} windows skipped', f'no pixel with data: {", ".join(t.removeprefix(p["scene"]+"_") for t in p["skipped"][:4])}{", …" if len(p["skipped"]) > 4 else ""}')
+             for p in log['scenes'] if p['skipped']]
+    return pd.DataFrame(rows or [('none', '', '')], columns=['scene', 'what', 'why']).set_index('scene')
+
 def results(log) -> pd.DataFrame:
     "The account of a map, from its log."
+    seconds = max(log['hours']*3600, 1e-9)
     rows = {'scenes': f'{log["scenes_done"]} done, {len(log["scenes_failed"])} failed', 'windows': f'{log["tiles_done"]} predicted, {log["tiles_skipped"]} skipped (all nodata), {log["tiles_with_detections"]} with detections',
             'slumps': log['rts'], 'total area': f'{log["total_rts_area_m2"]/1e4:.2f} ha', 'specks dropped': f'{log["specks_dropped"]} below {log["min_area_m2"]:g} m²',
             'threshold': f'{log["threshold"]:.3f}, {"target precision reached" if log["reachable"] else "target precision NOT reached"} at 1:{log["operating_ratio"]}',
-            'time': f'{log["hours"]*3600:.1f} s, {log["tiles_done"]/max(log["hours"]*3600, 1e-9):.1f} windows a second', 'cost': f'{log["cost_usd"]:.2f} USD at {log["hourly_usd"]} USD an hour'}
-    rows |= {f'failed: {k}': v for k, v in log['scenes_failed'].items()} | {'mind': w for w in log['warnings']}
+            'time': f'{seconds:.1f} s, {log["tiles_done"]/seconds:.1f} windows or {log["km2"]/seconds:.2f} km² a second, on {log["device"]}', 'cost so far': f'{log["cost_usd"]:.2f} USD at {log["hourly_usd"]} USD an hour, for {log["km2"]:.1f} km²'}
+    if log['arctic_usd']: rows['20 million km² at this rate'] = f'{log["arctic_usd"]:,} USD, {log["arctic_usd"]/BUDGET_USD:.1%} of the budget of {BUDGET_USD:,} USD, and {ARCTIC_KM2/log["km2"]*log["hours"]/24:,.0f} days on one such machine'
+    rows |= {'mind': '; '.join(log['warnings'])} if log['warnings'] else {}
     return pd.DataFrame(rows.items(), columns=['', 'this map']).set_index('')
 
 # %% ../nbs/40_infer.ipynb #8da1c2eb
@@ -589,16 +709,19 @@ def main(argv=None):
     "`python -m rts_nb.infer --model-dir … --scenes … --out-dir …`"
     parser = argparse.ArgumentParser(prog='python -m rts_nb.infer', description='Map scenes with a calibrated model.')
     parser.add_argument('--model-dir', required=True, help='a run directory with calibration.json')
-    parser.add_argument('--scenes', required=True, nargs='+', help='rasters, folders or globs')
+    parser.add_argument('--scenes', required=True, nargs='+', help='rasters, folders, globs or tables of tiles (.csv)')
     parser.add_argument('--out-dir', required=True, help='the folder of the map; finished scenes in it are not done again')
     parser.add_argument('--min-area-m2', type=float, default=100., help='smaller detections are dropped and counted (100)')
     parser.add_argument('--fresh', action='store_true', help='replace what is in out-dir')
     args = parser.parse_args(argv)
-    try: log = infer(args.model_dir, args.scenes, args.out_dir, args.min_area_m2, args.fresh)
+    try:
+        log = infer(args.model_dir, args.scenes, args.out_dir, args.min_area_m2, args.fresh)
+        write_page(args.out_dir)
     except RTSError as e: sys.exit(f'rts_nb.infer: {e}')
     for line in log['warnings']: print(f'warning: {line}')
     print(f'{log["rts"]} slumps, {log["total_rts_area_m2"]/1e4:.2f} ha, in {log["scenes_done"]} scenes; {show_path(resolve(args.out_dir))}')
-    if log['scenes_failed']: sys.exit('rts_nb.infer: ' + f'{len(log["scenes_failed"])} scenes failed: ' + '; '.join(log['scenes_failed'].values()))
+    try: check_complete(log)
+    except DataError as e: sys.exit(f'rts_nb.infer: {e}')
 
 # %% ../nbs/40_infer.ipynb #eb3d8ec7
 if __name__ == '__main__' and '__file__' in globals(): main()
