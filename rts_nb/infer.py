@@ -586,9 +586,10 @@ def show_where(out_dir):
     fig, ax = plt.subplots(figsize=(4.6, 4.4), dpi=80, layout='constrained')
     ax.set_facecolor('0.35')
     boxes.plot(ax=ax, facecolor='0.6', edgecolor='white', linewidth=.8)
+    ax.scatter(boxes.centroid.x, boxes.centroid.y, s=90, marker='s', c='0.6', edgecolors='white', linewidths=.8) # seen however far apart scenes lie
     ax.scatter(slumps.centroid.x, slumps.centroid.y, s=4+slumps['area_m2']/slumps['area_m2'].max()*60 if len(slumps) else [], c='black', edgecolors='white', linewidths=.4, zorder=3)
     draw_graticule(ax, b); draw_scale_bar(ax, b)
-    ax.set(xlim=(b.left, b.right), ylim=(b.bottom, b.top), xticks=[], yticks=[], xlabel='EPSG:3413', title=f'{len(slumps)} slumps (dots by area) in {len(boxes)} scenes (grey)')
+    ax.set(xlim=(b.left, b.right), ylim=(b.bottom, b.top), xticks=[], yticks=[], xlabel='EPSG:3413', ylabel='', title=f'{len(slumps)} slumps (dots by area) in {len(boxes)} scenes (squares)')
     return fig
 
 # %% ../nbs/40_infer.ipynb #27b481df
@@ -600,8 +601,9 @@ def show_sizes(out_dir):
     fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 2.8), dpi=80, layout='constrained')
     left.hist(areas, np.geomspace(*(areas.min(), areas.max()*1.001) if len(areas) else (100, 1e4), 16), color='0.6', edgecolor='black', lw=.5)
     left.axvline(log['min_area_m2'], color='black', ls=':'); left.set(xscale='log', xlabel='area (m²); dotted: smallest kept', ylabel='slumps')
+    left.yaxis.get_major_locator().set_params(integer=True)
     right.scatter(areas, slumps['mean_prob'], s=9, color='black', alpha=.5)
-    right.axhline(log['threshold'], color='black', ls=':'); right.set(xscale='log', xlabel='area (m²)', ylabel='mean probability; dotted: threshold')
+    right.axhline(log['threshold'], color='black', ls=':'); right.set(xscale='log', xlabel='area (m²); dotted: threshold', ylabel='mean probability')
     fig.suptitle(f'Half of {len(slumps)} slumps are larger than {areas.median():.0f} m²; {log["specks_dropped"]} specks were dropped' if len(slumps) else 'No slump was found')
     return fig
 
@@ -622,12 +624,14 @@ def show_extremes(out_dir, scenes, n=12):
     "The `n` most certain slumps above, the `n` least certain ones below, as chips of imagery."
     scenes, slumps = list_scenes(scenes), gpd.read_parquet(Path(resolve(out_dir))/'rts.parquet').sort_values('mean_prob', ascending=False, kind='stable')
     slumps = slumps.assign(first=slumps['scene'].str.split(',').str[0])
-    slumps, rows = slumps[slumps['first'].isin(list(scenes))], -(-n//6)
-    fig, axes = plt.subplots(2*rows, 6, figsize=(7, 2.5*rows), dpi=64, layout='constrained')
+    slumps = slumps[slumps['first'].isin(list(scenes))]
+    shown = [s for s in (slumps.head(n), slumps.iloc[n:].tail(n)) if len(s)] or [slumps] # none twice
+    rows = [max(-(-len(s)//6), 1) for s in shown]
+    fig, axes = plt.subplots(sum(rows), 6, figsize=(7, 1.3*sum(rows)+.3), dpi=64, layout='constrained', squeeze=False)
     for ax in axes.flat: ax.set(xticks=[], yticks=[]); ax.spines[:].set_visible(False)
-    for some, part in ((slumps.head(n), axes[:rows]), (slumps.iloc[n:].tail(n), axes[rows:])): # none twice
+    for some, part in zip(shown, (axes[:rows[0]], axes[rows[0]:])):
         for ax, row in zip(part.flat, some.itertuples()): _chip(ax, row, scenes[row.first])
-    fig.suptitle(f'Most certain above, least certain below; mean probability, width of the chip', fontsize=9)
+    fig.suptitle(f'The {len(shown[0])} most certain slumps' + (f' above, the {len(shown[1])} least certain below' if len(shown) > 1 else ', all there are') + '; mean probability, width of the chip', fontsize=9)
     return fig
 
 # %% ../nbs/40_infer.ipynb #f6839c25
