@@ -1,0 +1,125 @@
+"""What a map costs, as ratios in one run: `python bench/infer.py [plain] [overhead] [monai] [memory] [--side 4096] [--model-dir runs/sample/seed-42]`.
+
+plain     the whole of inference (read, predict, merge, write, vectorise) at the model's precision against the plain fp32 forward passes of segmentation-models-pytorch over the same windows
+overhead  the whole against the bare forward passes at the same precision and batches
+monai     the predictor on a scene in memory against MONAI's sliding-window inferer on the same array, network, overlap and batch: at equal precision, and at ours against its fp32
+memory    peak memory on a scene of four times the side against one of --side (needs 4 GB of disk and the time of 17 scenes)
+MONAI belongs to the bench alone: `pip install --no-deps --target FOLDER monai`, and FOLDER on PYTHONPATH; without it that row is left out.
+Nothing else should run meanwhile. The model must be trained and calibrated (`make demo`). Times are seconds.
+"""
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import rasterio
+import torch
+from rasterio.io import MemoryFile
+from rasterio.transform import from_origin
+
+from common import compare, peak_mb, seconds, verdict
+from rts_nb.data import CRS, normalize, paint, palette_of, resolve
+from rts_nb.infer import infer
+from rts_nb.models import build_model
+from rts_nb.config import load_config
+from rts_nb.predict import Predictor, window_starts
+
+PATTERN = 1024
+
+
+def pattern(size=PATTERN):
+    rng = np.random.default_rng(0)
+    return paint(rng, size, size, palette_of(rng), slumps=8)[0]
+
+
+def write_scene(path, side):
+    "A painted scene of side x side pixels, written strip by strip."
+    block = pattern()
+    with rasterio.open(path, 'w', driver='GTiff', count=3, height=side, width=side, dtype='uint8', crs=CRS, transform=from_origin(-2e6, -1e5, 3, 3), tiled=True, blockxsize=256, blockysize=256, compress='LZW') as f:
+        for top in range(0, side, PATTERN):
+            h = min(PATTERN, side-top)
+            f.write(np.tile(block[:, :h], (1, 1, -(-side//PATTERN)))[:, :, :side], window=rasterio.windows.Window(0, top, side, h))
+    return path
+
+
+def batches(cfg, side):
+    "How many windows each batch of a scene has."
+    n = len(window_starts(side, cfg.tile_size, cfg.overlap))**2
+    return [cfg.batch_size]*(n//cfg.batch_size) + [n % cfg.batch_size]*(n % cfg.batch_size > 0)
+
+
+def passes(network, x, sizes):
+    "Forward passes of so many batches, of one and the same content."
+    with torch.inference_mode():
+        for n in sizes: network(x[:n])
+
+
+def whole(args, folder):
+    "Inference into a folder of its own."
+    out = tempfile.mkdtemp(dir=folder)
+    infer(args.model_dir, f'{folder}/scene.tif', out)
+
+
+def normalized(predictor, n):
+    "A batch as the network gets it."
+    size, block = predictor.settings.tile_size, pattern()
+    return normalize(torch.as_tensor(np.stack([block[:, :size, k:k+size] for k in range(n)])), predictor.stats)
+
+
+def plain(args, folder, predictor):
+    model = build_model(load_config(resolve(args.model_dir)/'config.yaml').model, None).eval()
+    x, sizes = normalized(predictor, predictor.settings.batch_size), batches(predictor.settings, args.side)
+    verdict('plain fp32 passes / whole inference', compare(lambda: seconds(passes, model, x, sizes), lambda: seconds(whole, args, folder), rounds=args.rounds), 2.5, at_most=False, unit=1)
+
+
+def overhead(args, folder, predictor):
+    x, sizes = normalized(predictor, predictor.settings.batch_size).contiguous(memory_format=torch.channels_last), batches(predictor.settings, args.side)
+    network = lambda part: autocast(predictor, part)
+    verdict(f'whole inference / bare passes, {predictor.precision}', compare(lambda: seconds(whole, args, folder), lambda: seconds(passes, network, x, sizes), rounds=args.rounds), 1.08, unit=1)
+
+
+def autocast(predictor, x):
+    "The network alone, at the predictor's precision."
+    half = predictor.precision != 'fp32'
+    with torch.autocast(predictor.device.type, torch.bfloat16 if predictor.precision != 'fp16' else torch.float16, enabled=half): return predictor.model(x)
+
+
+def monai(args, folder, predictor):
+    try: from monai.inferers import sliding_window_inference
+    except ImportError: return print('MONAI is not installed: its row is left out')
+    with rasterio.open(f'{folder}/scene.tif') as f: picture, profile = f.read(), f.profile
+    fp32, array = Predictor.from_dir(args.model_dir, precision='fp32'), torch.as_tensor(picture[None]).float() # MONAI adds up in the type of its input
+    with MemoryFile() as memory:
+        with memory.open(**profile | dict(compress=None)) as f: f.write(picture)
+        def ours(which): return lambda: seconds(lambda: [None for _ in which.scene(memory.name)])
+        def theirs(which):
+            cfg, network = which.settings, lambda x: autocast(which, normalize(x, which.stats).contiguous(memory_format=torch.channels_last)).float()
+            def run():
+                with torch.inference_mode(): sliding_window_inference(array, cfg.tile_size, cfg.batch_size, network, overlap=cfg.overlap/cfg.tile_size, mode='gaussian')
+            return lambda: seconds(run)
+        verdict(f'predictor / MONAI, both {predictor.precision}', compare(ours(predictor), theirs(predictor), rounds=args.rounds), 1.0, unit=1)
+        verdict('predictor / MONAI, both fp32', compare(ours(fp32), theirs(fp32), rounds=args.rounds), 1.0, unit=1)
+        verdict(f'MONAI fp32 / predictor {predictor.precision}', compare(theirs(fp32), ours(predictor), rounds=args.rounds), 2.0, at_most=False, unit=1)
+
+
+def memory(args, folder, predictor):
+    peaks = {}
+    for side in (args.side, 4*args.side):
+        path, out = write_scene(f'{folder}/scene_{side}.tif', side), tempfile.mkdtemp(dir=folder)
+        peaks[side] = peak_mb(f'from rts_nb.infer import infer; infer({str(args.model_dir)!r}, {str(path)!r}, {out!r})')
+    small, large = peaks.values()
+    print(f'{f"peak memory (MiB), {4*args.side} px / {args.side} px":<60}{large:>10.0f}{small:>10.0f}{large/small:>8.2f}  at most 1.2 and 3072 MiB: {"met" if large <= 1.2*small and large < 3072 else "MISSED"}')
+
+
+if __name__ == '__main__':
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('rows', nargs='*', default=['plain', 'overhead', 'monai', 'memory'])
+    parser.add_argument('--side', type=int, default=4096)
+    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--model-dir', default='runs/sample/seed-42')
+    args = parser.parse_args()
+    predictor = Predictor.from_dir(args.model_dir)
+    print(f'{"":<60}{"ours":>10}{"peer":>10}{"ratio":>8}')
+    with tempfile.TemporaryDirectory() as folder:
+        write_scene(Path(folder)/'scene.tif', args.side)
+        for row in args.rows or ['plain', 'overhead', 'monai', 'memory']: globals()[row](args, folder, predictor)
