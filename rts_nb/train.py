@@ -6,16 +6,16 @@
 __all__ = ['PACKAGES', 'SIZE_KEYS', 'PROGRESS', 'RUN_FILES', 'learning_rates', 'smoothed', 'should_stop', 'show_plan',
            'device_name', 'environment', 'version_faults', 'preflight', 'tracking_uri', 'Tracker', 'tile_records',
            'score_tiles', 'pixel_size', 'ratio_metrics', 'object_metrics', 'size_metrics', 'validation_metrics',
-           'region_metrics', 'errors_of', 'heaviest', 'Stopped', 'Stop', 'place', 'joined', 'together', 'gathered',
-           'share', 'Trainer', 'best_of', 'Damaged', 'read_checkpoint', 'best_weights', 'resume', 'planned_seconds',
-           'claim', 'finished', 'load_run', 'train_pixels', 'class_counts', 'epoch_metrics', 'flat_metrics',
-           'training_profile', 'launch', 'train', 'sample_run', 'report_path', 'expect_report', 'log_run',
-           'collect_reports', 'main', 'keep_figure', 'what_runs', 'draw_batch', 'show_batch', 'show_curves',
-           'show_pr_curves', 'show_panel', 'show_errors', 'watch', 'region_table', 'size_table', 'cost_table',
-           'results']
+           'region_metrics', 'errors_of', 'heaviest', 'Stopped', 'Stop', 'place', 'joined', 'part', 'together',
+           'gathered', 'share', 'Trainer', 'best_of', 'Damaged', 'read_checkpoint', 'best_weights', 'resume',
+           'planned_seconds', 'claim', 'finished', 'load_run', 'train_pixels', 'class_counts', 'epoch_metrics',
+           'flat_metrics', 'training_profile', 'launch', 'train', 'largest', 'probe_batch', 'sample_run', 'report_path',
+           'expect_report', 'log_run', 'collect_reports', 'main', 'keep_figure', 'what_runs', 'draw_batch',
+           'show_batch', 'show_curves', 'show_pr_curves', 'show_panel', 'show_errors', 'watch', 'region_table',
+           'size_table', 'cost_table', 'results']
 
 # %% ../nbs/20_train.ipynb #bc9c50e6
-import contextlib, datetime, importlib.metadata, json, logging, math, os, pickle, platform, shutil, signal, subprocess, sys, tempfile, threading, time, types, zipfile
+import contextlib, datetime, importlib.metadata, json, logging, math, os, pickle, platform, resource, shutil, signal, subprocess, sys, tempfile, threading, time, types, zipfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -402,7 +402,11 @@ def joined():
     if gpu: torch.cuda.set_device(int(os.environ['LOCAL_RANK']))
     dist.init_process_group('nccl' if gpu else 'gloo', timeout=datetime.timedelta(hours=6)) # rank 0 may have data to prepare
     try: yield
-    finally: dist.destroy_process_group()
+    finally: part()
+
+def part():
+    "Leaves the other processes, from where on this one is alone."
+    if dist.is_available() and dist.is_initialized(): dist.destroy_process_group()
 
 def together(values) -> list:
     "A vector of numbers added over all processes."
@@ -533,7 +537,7 @@ def _step(self: Trainer, batch, k, stop=False) -> dict:
     rates = learning_rates(self.cfg, self.epoch + k/self.steps_by_epoch[self.epoch])
     for group in self.optimizer.param_groups: group['lr'] = rates[group['name']]
     logits, target = self.forward(batch)
-    loss = self.loss(logits.float(), target)
+    loss = self.loss(logits, target) # in fp32 at least
     self.optimizer.zero_grad(set_to_none=True)
     self.scaler.scale(loss).backward()
     self.scaler.unscale_(self.optimizer)
@@ -604,6 +608,8 @@ def _validate(self: Trainer, also=None) -> tuple:
     "Metrics of the averaged weights on the split val, their score histogram and object counts; `also(logits, labels, records)` sees every batch of this process."
     val, size = self.tiles[self.tiles['split'] == 'val'], self.cfg.predict.batch_size
     mine = share(-(-len(val)//size))
+    if place()[1] > 1: # batch-norm statistics are each device's own where they are not synchronised; those of rank 0 are kept
+        for b in self.averaged.buffers(): dist.broadcast(b, 0)
     predictor = Predictor(self.averaged, self.stats, settings_of(self.cfg), self.device, self.precision)
     losses, objects = [], ObjectCounts([.5], pixel_size=pixel_size(self.root, val), negatives=self.cfg.validation.negatives)
     @torch.no_grad()
@@ -831,6 +837,7 @@ def _run(cfg: Config, run_dir, stop: Stop):
         checkpoint = resume(trainer, folder)
         if again and trainer.leads: _note_resumption(run_dir, trainer, checkpoint)
         _epochs(trainer, folder, tracker, stop)
+        part() # what is left is for one
         if trainer.leads: _finish(trainer, run_dir, tracker)
     except BaseException as e:
         tracker.end('KILLED' if isinstance(e, KeyboardInterrupt) else 'FAILED')
@@ -868,7 +875,7 @@ def launch(cfg: Config, run_dir, fresh=False):
     errors = [r for r in reasons if not r.startswith('SIG')]
     if errors: raise RunError(errors[0])
     if reasons: raise Stopped(reasons[0])
-    print(*said[-30:], sep='\n')
+    print(*said[-80:], sep='\n')
     raise RunError(f'training on {cfg.train.devices} devices ended with status {process.returncode}; its last words are above, and the same command goes on from the last checkpoint')
 
 def train(config, # a Config, or the path of one
@@ -886,6 +893,37 @@ def train(config, # a Config, or the path of one
             _same_run(cfg, run_dir)
         if not gathered(finished(run_dir))[0]: _run(cfg, run_dir, stop)
     return run_dir
+
+# %% ../nbs/20_train.ipynb #a6d38b39
+def largest(fits, # whether n fits, for a number n; what fits n fits less
+            most=4096) -> int:
+    "The largest n up to `most` that fits, by doubling and bisection; 0 if not even 1 does."
+    low, high = 0, 1
+    while high <= most and fits(high): low, high = high, 2*high
+    high = min(high, most+1)
+    while high - low > 1:
+        middle = (low+high)//2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+def _step_fits(trainer: Trainer, n) -> bool:
+    "Whether a training step of `n` tiles of made-up pixels finds the memory it needs."
+    channels, size = 3 + len(trainer.cfg.data.extra_channels), trainer.cfg.data.tile_size
+    trainer.enter_phase(); trainer.model.requires_grad_(True)
+    try: trainer.step(dict(image=torch.zeros(n, channels, size, size), target=torch.zeros(n, 1, size, size), index=torch.zeros(n, dtype=int)), 0); return True
+    except (MemoryError, RuntimeError) as e: # torch.OutOfMemoryError is a RuntimeError
+        if not isinstance(e, MemoryError) and not any(s in str(e).lower() for s in ('memory', 'could not create a primitive')): raise # the latter is oneDNN's way to say it
+        return False
+    finally:
+        trainer.optimizer.zero_grad(set_to_none=True)
+        if trainer.device.type == 'cuda': torch.cuda.empty_cache()
+
+def probe_batch(cfg: Config, memory_gib=None) -> int: # memory_gib: a cap on what this process may add; the way to ask on a CPU, and for good
+    "The largest batch of whole-network training steps that fits on this device."
+    trainer = Trainer(cfg, *_open(cfg), cfg.loss.build())
+    if memory_gib: resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + int(memory_gib*2**30), resource.RLIM_INFINITY))
+    elif trainer.device.type == 'cpu': raise ConfigError('probing on a CPU fills the main memory; give a cap with --memory-gib')
+    return largest(lambda n: _step_fits(trainer, n))
 
 # %% ../nbs/20_train.ipynb #6b6686c4
 def sample_run() -> Path:
@@ -956,11 +994,14 @@ def main(argv=None):
     parser.add_argument('--seed', type=int, default=42)
     parser.add_argument('--overrides', default='', help='like "loss.name=tversky loss.beta=0.7"')
     parser.add_argument('--run-dir', default='', help='default runs/<config>[-<overrides>]/seed-<seed>')
+    parser.add_argument('--probe-batch', action='store_true', help='only find the largest batch that fits')
+    parser.add_argument('--memory-gib', type=float, help='with --probe-batch: as if there were only so much memory')
     parser.add_argument('--fresh', action='store_true', help='start over, even if the run directory holds a run')
     parser.add_argument('--collect', default='', metavar='RUN_DIR', help='only copy finished reports into this run and attach them to its MLflow run')
     args = parser.parse_args(argv)
     try:
         if args.collect: print('collected:', ', '.join(collect_reports(resolve(args.collect))) or 'nothing new')
+        elif args.probe_batch: print('largest batch that fits:', probe_batch(load_config(args.config or default_config(), args.overrides, args.seed), args.memory_gib))
         else: print(show_path(train(args.config or default_config(), args.run_dir or None, args.overrides, args.seed, args.fresh)))
     except RTSError as e: sys.exit(f'rts_nb.train: {e}')
     except Stopped as e: print(f'rts_nb.train: {e}', file=sys.stderr); sys.exit(e.status)
