@@ -868,7 +868,8 @@ def launch(cfg: Config, run_dir, fresh=False):
     if torch.cuda.is_available() and torch.cuda.device_count() < cfg.train.devices: raise ConfigError(f'train.devices is {cfg.train.devices}, this machine has {torch.cuda.device_count()} GPUs; lower it')
     with tempfile.TemporaryDirectory() as folder, Stop() as stop, stop.held():
         process = subprocess.Popen(_command(cfg, run_dir, folder, fresh), cwd=project_root(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        if threading.current_thread() is threading.main_thread(): signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        if threading.current_thread() is threading.main_thread():
+            for s in (signal.SIGTERM, signal.SIGINT): signal.signal(s, lambda *_: process.terminate())
         said = _listen(process.stdout, cfg.train.epochs)
         if process.wait() == 0: return
     reasons = [line.partition('rts_nb.train: ')[2] for line in said if 'rts_nb.train: ' in line]
