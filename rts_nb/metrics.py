@@ -389,7 +389,7 @@ def tiles_found(self:ScoreHistogram, logits) -> np.ndarray:
     "In how many positive tiles there is RTS at or above each of these logits (to a coarse bin); 0 where single tiles were not kept."
     if not self._rts: return np.zeros(np.shape(logits), int)
     by_bin = (np.stack(self._rts).cumsum(1) > 0).sum(0)
-    return by_bin[np.minimum(score_bins(np.asarray(logits)), N_BINS - 1)//COARSE]
+    return by_bin[score_bins(np.atleast_1d(logits))//COARSE].reshape(np.shape(logits))
 
 @patch
 def threshold_at_precision(self:ScoreHistogram, p, # target precision
