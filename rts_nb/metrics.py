@@ -629,7 +629,7 @@ def rate_intervals(self:TileTable, tp, fp, fn, # pixels or objects of each tile,
     highs = precision_score(found + more_found, false), recall_score(found + more_found, missed), (false + more_false)/tiles
     (unit, number), names = self.units(use), ('precision', 'recall', 'false_per_tile')
     n_units = int(use.sum() if unit == 'tile' else number.max() + 1)
-    return {k: Interval(float(v), *_bounds(low, high, n_units), unit, n_units, n) for k, v, low, high in zip(names, values, lows, highs)}
+    return {k: Interval(float(v), *(_bounds(low, high, n_units) if v == v else (np.nan, np.nan)), unit, n_units, n) for k, v, low, high in zip(names, values, lows, highs)}
 
 def _bounds(low, high, n_units): # of an interval, from the draws for either side
     return tuple(float(np.nanquantile(v, q)) if not np.isnan(v).all() else np.nan for v, q in zip((low, high), percentiles(n_units)))
