@@ -7,11 +7,11 @@ __all__ = ['FEWEST_TILES', 'LEAST_RECALL', 'UNITS', 'FEWEST_POSITIVES', 'FIELD',
            'Scores', 'score_split', 'checkpoint_of', 'noise_of', 'noise_floor', 'fit_temperature', 'prior_shift',
            'calibration_errors', 'threshold_entry', 'region_scores', 'region_rows', 'region_entries',
            'ratio_at_prevalence', 'in_the_field', 'best_iou', 'compare_tta', 'calibrate', 'load_calibration',
-           'looks_of', 'recorded_look', 'test_entry', 'final_evaluation', 'what_runs', 'show_reliability',
+           'look_key', 'looks_of', 'recorded_look', 'test_entry', 'final_evaluation', 'what_runs', 'show_reliability',
            'show_thresholds', 'threshold_table', 'verdict', 'error_table', 'region_table', 'field_table', 'show_field',
            'tta_table', 'show_tta', 'test_table', 'test_verdict', 'log_calibration', 'calibrated_run']
 
-# %% ../nbs/30_calibrate.ipynb #f9fa6108
+# %% ../nbs/30_calibrate.ipynb #8891bfce
 import datetime, hashlib, json, time
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +30,7 @@ from .predict import VIEWS, Predictor, model_files, run_precision, settings_of, 
 from .train import (Tracker, claim, collect_reports, environment, expect_report, finished, keep_figure, load_run, object_metrics, pixel_size, ratio_metrics, report_path,
                           sample_run, score_tiles)
 
-# %% ../nbs/30_calibrate.ipynb #68e2b647
+# %% ../nbs/30_calibrate.ipynb #80e75668
 def split_tiles(cfg: Config, run_dir, split) -> tuple:
     "(root, tiles) of a split; DataError if the data are of another version than the run's statistics, or the split lacks positive or negative tiles."
     root, stats = prepare(cfg.data), load_stats(Path(run_dir)/'normalization_stats.json', cfg.data.extra_channels)
@@ -42,7 +42,7 @@ def split_tiles(cfg: Config, run_dir, split) -> tuple:
         if not some.any(): raise DataError(f'{show_path(root)}: the split {split} has no {kind} tile, and a ratio needs both kinds; choose other regions for it in splits.yaml')
     return root, tiles
 
-# %% ../nbs/30_calibrate.ipynb #249096ec
+# %% ../nbs/30_calibrate.ipynb #699f1441
 def weights_digest(model) -> str:
     "A short name for a network's weights."
     digest = hashlib.sha256()
@@ -59,7 +59,7 @@ def scores_key(predictor: Predictor, cfg: Config, root, tiles) -> str:
     what = [weights_digest(predictor.model), predictor.stats, settings, cfg.validation.negatives, cfg.data.block_km, dataset_version(root), [[*_file_state(root, t.Tile_id), t.RegionName, t.block] for t in tiles.itertuples()]]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
-# %% ../nbs/30_calibrate.ipynb #97e4a917
+# %% ../nbs/30_calibrate.ipynb #b0f9164e
 class Scores(NamedTuple):
     "What one pass over a split leaves: pixels by score, objects by threshold, and an account (tiles, km² of a tile, seconds of the network and of the whole pass)."
     histogram: ScoreHistogram
@@ -82,7 +82,7 @@ def _one_pass(predictor: Predictor, cfg: Config, root, tiles, split) -> Scores:
     return Scores(histogram, objects, dict(split=split, tiles=len(tiles), tile_km2=(cfg.data.tile_size*pixel/1e3)**2, network_seconds=timed.seconds, seconds=time.perf_counter()-started,
                                            predictor=signature(predictor.settings), date=datetime.datetime.now().isoformat(timespec='seconds')))
 
-# %% ../nbs/30_calibrate.ipynb #d2e7543a
+# %% ../nbs/30_calibrate.ipynb #f1425fcf
 def score_split(predictor: Predictor, cfg: Config, run_dir, split) -> Scores:
     "The scores of a split: from a pass over it, or as kept in the run directory by an earlier one of the same weights, data and predictor settings."
     root, tiles = split_tiles(cfg, run_dir, split)
@@ -96,7 +96,7 @@ def score_split(predictor: Predictor, cfg: Config, run_dir, split) -> Scores:
     scores.histogram.save(pixels); scores.objects.save(objects); write_json(info, scores.info)
     return scores
 
-# %% ../nbs/30_calibrate.ipynb #29f6402f
+# %% ../nbs/30_calibrate.ipynb #3ee07072
 def checkpoint_of(run_dir, **settings) -> tuple:
     "(predictor, file name) of a run's newest usable weights: the model, the best so far, or the average in last.pt; RunError if there is none yet."
     if finished(run_dir): return Predictor.from_dir(run_dir, **settings), 'model.safetensors'
@@ -109,7 +109,7 @@ def checkpoint_of(run_dir, **settings) -> tuple:
     stats = load_stats(folder/'normalization_stats.json', cfg.data.extra_channels)
     return Predictor(model, stats, settings_of(cfg, **settings), precision=run_precision(cfg.train.precision)), file.name
 
-# %% ../nbs/30_calibrate.ipynb #d7f9a383
+# %% ../nbs/30_calibrate.ipynb #82b77f36
 def noise_of(histogram: ScoreHistogram, ratio, n=5) -> dict:
     "PR-AUC of n redraws, its standard deviation, and the least gain worth waiting for."
     values = [histogram.redraw(seed, ratio).pr_auc(ratio).value for seed in range(n)]
@@ -125,13 +125,13 @@ def noise_floor(run_dir, n=5) -> dict:
     write_json(run_dir/'noise_floor.json', found)
     return found
 
-# %% ../nbs/30_calibrate.ipynb #3eae450a
+# %% ../nbs/30_calibrate.ipynb #8c5e0df5
 def fit_temperature(histogram: ScoreHistogram, ratio=None) -> float:
     "The T that minimises the negative log-likelihood of the histogram's labels at 1:ratio."
     best = minimize_scalar(lambda log_t: histogram.nll(float(np.exp(log_t)), ratio), bounds=(np.log(.05), np.log(20)), method='bounded', options=dict(xatol=1e-5))
     return float(np.exp(best.x))
 
-# %% ../nbs/30_calibrate.ipynb #835c3eaa
+# %% ../nbs/30_calibrate.ipynb #2f48f8b0
 def prior_shift(histogram: ScoreHistogram, ratio, fitted_at) -> float:
     "What to add to logit / T, fitted at one ratio, to read probabilities at another."
     return float(logit(histogram.prevalence(ratio)) - logit(histogram.prevalence(fitted_at)))
@@ -141,7 +141,7 @@ def calibration_errors(histogram: ScoreHistogram, temperature, ratios, fitted_at
     shifts = {r: prior_shift(histogram, r, fitted_at) for r in ratios}
     return {str(r): dict(prevalence=histogram.prevalence(r), before=histogram.ece(1., r), after=histogram.ece(temperature, r), shifted=histogram.ece(temperature, r, shift=s), shift=s) for r, s in shifts.items()}
 
-# %% ../nbs/30_calibrate.ipynb #60cc4155
+# %% ../nbs/30_calibrate.ipynb #06036e0d
 FEWEST_TILES, LEAST_RECALL = 5, .01
 UNITS = ('pixels', 'objects')
 
@@ -160,7 +160,7 @@ def threshold_entry(scores: Scores, ratio, target, temperature, precision_of='pi
     for name in ('precision', 'recall'): entry |= {name: float(getattr(point, name)), f'{name}_low': sure[name].low, f'{name}_high': sure[name].high}
     return entry | dict(unit=sure['precision'].unit, n_units=sure['precision'].n_units)
 
-# %% ../nbs/30_calibrate.ipynb #184220c2
+# %% ../nbs/30_calibrate.ipynb #27460dd8
 FEWEST_POSITIVES = 10
 
 def region_scores(scores: Scores) -> dict:
@@ -177,7 +177,7 @@ def region_rows(histogram: ScoreHistogram, entry, ratio, temperature) -> dict:
         rows[name] = dict(part.n_tiles._asdict()) | dict(ratio=at, pr_auc=part.pr_auc(at).value, precision=sure['precision'].value, precision_low=sure['precision'].low, precision_high=sure['precision'].high, recall=sure['recall'].value)
     return rows
 
-# %% ../nbs/30_calibrate.ipynb #c1784c27
+# %% ../nbs/30_calibrate.ipynb #f3189422
 def region_entries(scores: Scores, names, # a list of regions, or 'all'
                    ratio, target, temperature, precision_of, overall) -> dict:
     "A threshold entry for each region named, that of `overall` (with fallback=True) where positives are too few; ConfigError for a region that the split does not have."
@@ -188,7 +188,7 @@ def region_entries(scores: Scores, names, # a list of regions, or 'all'
     few = lambda part: part.histogram.n_tiles.positive < FEWEST_POSITIVES or not part.histogram.n_tiles.negative
     return {n: (overall | dict(fallback=True) if few(parts[n]) else own(parts[n])) | dict(positives=parts[n].histogram.n_tiles.positive) for n in (parts if names == 'all' else names)}
 
-# %% ../nbs/30_calibrate.ipynb #b7dd530b
+# %% ../nbs/30_calibrate.ipynb #b6cd1890
 def ratio_at_prevalence(histogram: ScoreHistogram, prevalence) -> float:
     "Negative tiles per positive one at which that share of the pixels is RTS; ConfigError if even positive tiles alone have less."
     rts, near, far = histogram.counts.sum(1)/np.array([histogram.n_tiles.positive, histogram.n_tiles.positive, histogram.n_tiles.negative])
@@ -209,7 +209,7 @@ def in_the_field(scores: Scores, threshold, temperature, prevalence, n=1000) -> 
     return dict(prevalence=prevalence, ratio=ratio, precision=bounds(pixels['precision']), recall=bounds(pixels['recall']), object_precision=bounds(found['precision']),
                 object_recall=bounds(found['recall']), false_per_1000_km2=per_area, unit=pixels['precision'].unit, n_units=pixels['precision'].n_units)
 
-# %% ../nbs/30_calibrate.ipynb #2084487b
+# %% ../nbs/30_calibrate.ipynb #e8b97c34
 def best_iou(histogram: ScoreHistogram, ratio) -> float:
     "The highest IoU that any threshold reaches."
     rts, background = histogram.classes(ratio)
@@ -229,7 +229,7 @@ def compare_tta(run_dir, settings=('none', 'minimal', 'standard', 'full'), scale
         rows[tta] = dict(views=len(VIEWS[tta]), pr_auc=h.pr_auc(ratio).value, iou=best_iou(h, ratio), seconds_per_tile=seconds, cost=seconds/base[1], **{f'{k}_{n}': getattr(g, m) for k, g in gains.items() for n, m in (('gain', 'value'), ('gain_low', 'low'), ('gain_high', 'high'))})
     return rows
 
-# %% ../nbs/30_calibrate.ipynb #74e16349
+# %% ../nbs/30_calibrate.ipynb #15afc30c
 def _checked(target_precision, precision_of): # arguments that need no run to be wrong
     if not 0 < target_precision < 1: raise ConfigError(f'target_precision is {target_precision}; expected a number between 0 and 1, such as 0.8')
     if precision_of not in UNITS: raise ConfigError(f'precision_of is {precision_of!r}; expected one of {", ".join(UNITS)}')
@@ -242,7 +242,7 @@ def _rests_on(scores: Scores, predictor: Predictor, root) -> dict: # what was ca
     return dict(dataset_version=dataset_version(root), weights=weights_digest(predictor.model), predictor=signature(predictor.settings), split=scores.info['split'], tiles=scores.histogram.n_tiles._asdict(),
                 split_regions=sorted({r for r in scores.histogram.table.column('region')}), surroundings='reflected at the border of each tile for scales below 1; scenes show the real ones' if min(predictor.settings.scales) < 1 else 'not seen: scale 1 only')
 
-# %% ../nbs/30_calibrate.ipynb #1db4db5a
+# %% ../nbs/30_calibrate.ipynb #b1830760
 def calibrate(run_dir, target_precision=.8, tta=None, scales=None, # of the predictor; None: as the run's config says
               precision_of='pixels',   # or 'objects'
               regions=(),              # that get thresholds of their own: names, or 'all'
@@ -268,7 +268,7 @@ def calibrate(run_dir, target_precision=.8, tta=None, scales=None, # of the pred
         write_json(run_dir/'calibration.json', result)
     return result
 
-# %% ../nbs/30_calibrate.ipynb #74facda0
+# %% ../nbs/30_calibrate.ipynb #68652260
 def load_calibration(run_dir) -> dict:
     "The content of calibration.json; RunError if the run is not calibrated."
     file = Path(resolve(run_dir))/'calibration.json'
@@ -278,7 +278,8 @@ def load_calibration(run_dir) -> dict:
     if lacking: raise RunError(f'{show_path(file)} lacks {", ".join(lacking)}: an earlier version wrote it; calibrate again with nbs/30_calibrate.ipynb')
     return calibration
 
-def _look_key(calibration) -> str: # what a look depends on
+def look_key(calibration) -> str:
+    "A short name for all that a look at the test split depends on."
     what = {k: calibration[k] for k in ('temperature', 'predictor', 'dataset_version', 'weights', 'precision_of')} | {r: e['threshold'] for r, e in calibration['thresholds'].items()}
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -289,10 +290,10 @@ def looks_of(run_dir) -> list:
 
 def recorded_look(run_dir) -> dict | None:
     "The look that is recorded for a run's present calibration, with its number; None if it has not been taken."
-    looks, key = looks_of(run_dir), _look_key(load_calibration(run_dir))
+    looks, key = looks_of(run_dir), look_key(load_calibration(run_dir))
     return next((l | dict(look=k, looks=len(looks)) for k, l in enumerate(looks, 1) if l['key'] == key), None)
 
-# %% ../nbs/30_calibrate.ipynb #e0bde3c3
+# %% ../nbs/30_calibrate.ipynb #b1fca630
 def test_entry(scores: Scores, ratio, entry, temperature, precision_of='pixels') -> dict:
     "Test metrics of pixels and objects at a ratio and the threshold that was calibrated for it, with intervals, and whether precision lies in the interval that was stated (None: nothing was predicted)."
     h, at = scores.histogram, (entry['threshold'], ratio, temperature)
@@ -303,13 +304,13 @@ def test_entry(scores: Scores, ratio, entry, temperature, precision_of='pixels')
         **{f'{k}_{b}': getattr(sure[k], b) for k in ('precision', 'recall') for b in ('low', 'high')}, unit=sure['precision'].unit, n_units=sure['precision'].n_units,
         precision_inside_interval=None if np.isnan(value) else bool(entry['precision_low'] <= value <= entry['precision_high']))
 
-# %% ../nbs/30_calibrate.ipynb #1e5a31b5
+# %% ../nbs/30_calibrate.ipynb #4563e724
 def _look(run_dir, cfg: Config, calibration) -> dict: # a pass over the test split, and what it found
     predictor = Predictor.from_dir(run_dir, **calibration['predictor'])
     if (now := weights_digest(predictor.model)) != calibration['weights']: raise RunError(f'{show_path(run_dir)}: calibration.json is of other weights ({calibration["weights"]}) than model.safetensors ({now}); calibrate again')
     scores = score_split(predictor, cfg, run_dir, 'test')
     results = {r: test_entry(scores, int(r), e, calibration['temperature'], calibration['precision_of']) for r, e in calibration['thresholds'].items()}
-    return dict(key=_look_key(calibration), date=str(datetime.date.today()), tiles=scores.histogram.n_tiles._asdict(), regions=sorted(set(scores.histogram.table.column('region'))), results=results)
+    return dict(key=look_key(calibration), date=str(datetime.date.today()), tiles=scores.histogram.n_tiles._asdict(), regions=sorted(set(scores.histogram.table.column('region'))), results=results)
 
 def final_evaluation(run_dir) -> dict:
     "Test metrics at every ratio with the calibrated thresholds, and how many looks the test split has had: scored once, recorded in test_looks.json, shown again from there."
@@ -319,7 +320,7 @@ def final_evaluation(run_dir) -> dict:
         if recorded_look(run_dir) is None: write_json(run_dir/'test_looks.json', [*looks_of(run_dir), _look(run_dir, cfg, calibration)])
     return recorded_look(run_dir)
 
-# %% ../nbs/30_calibrate.ipynb #7ee5b333
+# %% ../nbs/30_calibrate.ipynb #e0dfe077
 def what_runs(run_dir, calibration) -> pd.DataFrame:
     "The first thing that a report says: which model, calibrated on what, with which predictor, resting on how much."
     cfg, metrics = load_run(run_dir)
@@ -333,7 +334,7 @@ def what_runs(run_dir, calibration) -> pd.DataFrame:
             'device': env['device'], 'commit': f'{env["commit"]}{" + uncommitted changes" if env["dirty"] else ""}', 'price': f'{cfg.cost.hourly_usd} USD an hour'}
     return pd.DataFrame(rows.items(), columns=['', 'this calibration']).set_index('')
 
-# %% ../nbs/30_calibrate.ipynb #0eb5c5c8
+# %% ../nbs/30_calibrate.ipynb #df3afcc5
 def _saved(run_dir): return load_calibration(run_dir), ScoreHistogram.load(Path(resolve(run_dir))/'calibration_scores.npz')
 
 def show_reliability(run_dir):
@@ -351,7 +352,7 @@ def show_reliability(run_dir):
 
 def _draw_reliability(ax, r, style, grey, label): ax.plot(r.confidence, r.frequency, style, color=grey, ms=4, lw=1, label=label)
 
-# %% ../nbs/30_calibrate.ipynb #b1af0032
+# %% ../nbs/30_calibrate.ipynb #ba125e6c
 def show_thresholds(run_dir):
     "A figure of the validation PR curves (pixels) at every ratio, grey where too few tiles stand behind a point, with the chosen threshold and its intervals on each."
     c, h = _saved(run_dir)
@@ -365,7 +366,7 @@ def show_thresholds(run_dir):
     ax.set(xlabel='recall of pixels', ylabel='precision of pixels', xlim=(0, 1), ylim=(0, 1.02), title=f'Most recall at precision {c["target_precision"]} of {c["precision_of"]}'); ax.legend(frameon=False, fontsize=8, title='ratio: threshold')
     return fig
 
-# %% ../nbs/30_calibrate.ipynb #e0481998
+# %% ../nbs/30_calibrate.ipynb #f573f68c
 def _between(v, low, high, digits=3): return f'{v:.{digits}f} ({low:.{digits}f} … {high:.{digits}f})'
 def _entry(e, name): return 'nothing predicted' if np.isnan(e[name]) else _between(*(e[name+b] for b in ('', '_low', '_high')))
 
@@ -384,7 +385,7 @@ def verdict(calibration) -> str:
     shown = f'and the interval lies above {target}' if e['precision_low'] >= target else f'but these {c["tiles"]["negative"]} negative tiles cannot show it: the interval reaches down to {e["precision_low"]:.2f}'
     return f'At 1:{r} the threshold {e["threshold"]:.3f} reaches a precision of {target} on validation ({_entry(e, "precision")}), {shown}. It finds {_entry(e, "recall")} of the RTS {c["precision_of"]}.'
 
-# %% ../nbs/30_calibrate.ipynb #94515241
+# %% ../nbs/30_calibrate.ipynb #34aa8b74
 def error_table(calibration) -> pd.DataFrame:
     "Expected calibration error by ratio: before temperature, after it, and what the prior shift would leave, with that shift."
     rows = {f'1:{r}': {'RTS pixels': f'{e["prevalence"]:.3%}', **{n: f'{e[k]:.5f}' for n, k in (('error before T', 'before'), ('after T', 'after'), ('with prior shift', 'shifted'))}, 'shift of the logit': f'{e["shift"]:+.2f}'} for r, e in calibration['errors'].items()}
@@ -399,7 +400,7 @@ def region_table(run_dir) -> pd.DataFrame:
     own = lambda n: {} if 'regions' not in c else {'own threshold': 'not asked for' if n not in c['regions'] else 'global: too few positives' if c['regions'][n]['fallback'] else f'{c["regions"][n]["threshold"]:.4f}'}
     return pd.DataFrame({n: {'positive': v['positive'], 'negative': v['negative'], 'seen at': f'1:{v["ratio"]}' if v['ratio'] else 'as it is', 'PR-AUC': f'{v["pr_auc"]:.3f}', 'precision': _entry(v, 'precision'), 'recall': f'{v["recall"]:.3f}', 'promise holds': holds(v), **own(n)} for n, v in rows.items()}).T
 
-# %% ../nbs/30_calibrate.ipynb #1b9eedc6
+# %% ../nbs/30_calibrate.ipynb #3c891d60
 FIELD = {'precision': 'precision of pixels', 'recall': 'recall of pixels', 'object_precision': 'detections that are slumps (IoU ≥ 0.3)', 'object_recall': 'slumps that are detected', 'false_per_1000_km2': 'false detections per 1,000 km²'}
 
 def field_table(calibration) -> pd.DataFrame:
@@ -421,7 +422,7 @@ def show_field(run_dir, n=9):
     ax.set(xlabel='RTS pixels in the landscape (%)', ylabel='precision of pixels', ylim=(0, 1.1), title='The same threshold promises less where slumps are rarer')
     return fig
 
-# %% ../nbs/30_calibrate.ipynb #62bb88f6
+# %% ../nbs/30_calibrate.ipynb #96fcbe12
 def tta_table(compared) -> pd.DataFrame:
     "TTA settings: views, PR-AUC and best IoU, gains over the first with 95 % intervals, and cost."
     return pd.DataFrame({k: {'views': r['views'], **{name: f'{r[m]:.4f}' for name, m in (('PR-AUC', 'pr_auc'), ('best IoU', 'iou'))}, **{f'gain in {name}': f'{r[m+"_gain"]:+.4f} ({r[m+"_gain_low"]:+.4f} … {r[m+"_gain_high"]:+.4f})' for name, m in (('PR-AUC', 'pr_auc'), ('IoU', 'iou'))},
@@ -438,7 +439,7 @@ def show_tta(compared):
     ax.set(xlabel=f'cost (times {rows.index[0]})', ylabel='gain in PR-AUC', title=f'Gains clear of chance: {", ".join(clear) or "none"}')
     return fig
 
-# %% ../nbs/30_calibrate.ipynb #e07efc4b
+# %% ../nbs/30_calibrate.ipynb #7a873c32
 def test_table(evaluation) -> pd.DataFrame:
     "Test metrics by ratio, at the threshold of that ratio."
     said = {True: 'yes', False: 'NO', None: 'nothing predicted'}
@@ -458,7 +459,7 @@ def test_verdict(evaluation, calibration) -> str:
     return f'At 1:{r} precision is {value:.3f}, outside the stated {stated}. ' + (f'Its own interval, {own}, does not even touch that one: these regions differ from the validation regions by more than chance among {c["unit"]}s explains.' if apart
                                                                             else f'Its own interval, {own}, overlaps that one: the test tiles are too few to tell a difference of regions from chance.')
 
-# %% ../nbs/30_calibrate.ipynb #cd633469
+# %% ../nbs/30_calibrate.ipynb #6493361d
 def log_calibration(run_dir, calibration, evaluation):
     "Attaches the files of a calibration to the run in MLflow, and logs its numbers."
     run_dir, tracker = Path(resolve(run_dir)), Tracker(run_dir)
@@ -468,7 +469,7 @@ def log_calibration(run_dir, calibration, evaluation):
     tracker.log_metrics(metrics, evaluation['looks'])
     tracker.log_files(*(run_dir/n for n in ('calibration.json', 'test_looks.json', 'noise_floor.json')))
 
-# %% ../nbs/30_calibrate.ipynb #65f65721
+# %% ../nbs/30_calibrate.ipynb #66184265
 def calibrated_run() -> Path:
     "The sample run, trained and calibrated first if need be."
     run_dir = sample_run()

@@ -29,7 +29,7 @@ def test_report_of_a_calibration(run, tmp_path):
     "Twice: the second reuses the scores, says so, shows the look that was taken; not even a lost tracking store makes it forget."
     texts = []
     for k in range(2):
-        done = papermill('30_calibrate', tmp_path/f'{k}.ipynb', '-p', 'run_dir', str(run), '-p', 'compare', 'none minimal', '-p', 'regions', 'all', RTS_RUNS=str(run.parent.parent))
+        done = papermill('30_calibrate', tmp_path/f'{k}.ipynb', '-p', 'run_dir', str(run), '-p', 'compare', 'none standard', '-p', 'regions', 'all', RTS_RUNS=str(run.parent.parent))
         assert done.returncode == 0, done.stderr[-2000:]
         cells = json.loads((tmp_path/f'{k}.ipynb').read_text())['cells']
         first = next(i for i, c in enumerate(cells) if ''.join(c['source']).startswith('## Run'))
@@ -38,7 +38,7 @@ def test_report_of_a_calibration(run, tmp_path):
     for text in texts:
         for says in ('Test-Realistic 1:1000', 'look 1 of 1', 'negative log-likelihood', 'false detections per 1,000 km', 'promise holds', 'own threshold', 'early_stopping.min_delta'): assert says in text, says
         assert text.count('image/png') == 4
-    assert 'val, TTA minimal: scores of' not in texts[0] and 'val, TTA minimal: scores of' in texts[1], 'a repeated calibration reuses the scores'
+    assert 'val, TTA standard: scores of' not in texts[0] and 'val, TTA standard: scores of' in texts[1], 'a repeated calibration reuses the scores'
     assert json.loads((run/'noise_floor.json').read_text())['early_stopping_min_delta'] > 0
 
 
