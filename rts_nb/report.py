@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROWS', 'mean_std', 'Run', 'read_run', 'check_alike', 'read_runs', 'seeds_table', 'notes', 'runs_table', 'show_seeds']
 
-# %% ../nbs/50_report.ipynb #6db99373
+# %% ../nbs/50_report.ipynb #ba07dae0
 import glob, json
 from collections import Counter
 from pathlib import Path
@@ -20,7 +20,7 @@ from .config import Config, difference
 from .data import RunError, check_parameters, read_text, resolve, show_path
 from .train import load_run
 
-# %% ../nbs/50_report.ipynb #a1abb14a
+# %% ../nbs/50_report.ipynb #183bf07d
 def mean_std(values, digits=3) -> str:
     "'0.723 ± 0.012': mean and sample standard deviation; what is missing is said."
     known = [v for v in values if v is not None and not np.isnan(v)]
@@ -28,7 +28,7 @@ def mean_std(values, digits=3) -> str:
     spread = f' ± {np.std(known, ddof=1):.{digits}f}' if len(known) > 1 else ''
     return f'{np.mean(known):.{digits}f}{spread}' + (f' ({len(known)} of {len(values)})' if len(known) < len(values) else '')
 
-# %% ../nbs/50_report.ipynb #3607b523
+# %% ../nbs/50_report.ipynb #338f3785
 class Run(NamedTuple):
     "A finished, calibrated and evaluated run."
     path: Path
@@ -45,7 +45,7 @@ def read_run(run_dir) -> Run:
     if look is None: raise RunError(f'{show_path(path)}: no look at the test regions is recorded for its calibration; finish it with nbs/30_calibrate.ipynb')
     return Run(path, cfg, metrics, calibration, look)
 
-# %% ../nbs/50_report.ipynb #68f1cd0c
+# %% ../nbs/50_report.ipynb #1cd1cec2
 def _same(runs, what, value): # RunError unless `value` is the same for all
     for r in runs[1:]:
         if value(r) != value(runs[0]): raise RunError(f'{show_path(r.path)} and {show_path(runs[0].path)} differ in {what}: {value(r)} and {value(runs[0])}; report runs that differ in the seed alone')
@@ -69,10 +69,10 @@ def read_runs(runs # paths or patterns, separated by spaces or as a list
     check_alike(found)
     return found
 
-# %% ../nbs/50_report.ipynb #b9e54247
+# %% ../nbs/50_report.ipynb #9d87d95a
 ROWS = {'IoU_RTS': 'iou', 'PR-AUC': 'pr_auc', 'F1_RTS': 'f1', 'precision': 'precision', 'recall': 'recall', 'object precision': 'object_precision', 'object recall': 'object_recall', 'object F1': 'object_f1'}
 
-# %% ../nbs/50_report.ipynb #e56b47fc
+# %% ../nbs/50_report.ipynb #b7e583cc
 def _of_ratio(runs, ratio): return [r.evaluation['results'][ratio] for r in runs]
 
 def seeds_table(runs) -> pd.DataFrame:
@@ -96,7 +96,7 @@ def notes(runs) -> list:
     if {42, 43, 44} - {r.cfg.seed for r in runs}: said.append(f'seeds {", ".join(str(r.cfg.seed) for r in runs)} alone: the spread of the final table wants 42, 43 and 44')
     return said
 
-# %% ../nbs/50_report.ipynb #b1834d96
+# %% ../nbs/50_report.ipynb #018074f5
 def runs_table(runs) -> pd.DataFrame:
     "One row a run: seed, epochs, temperature, threshold, looks at the test regions, and what it cost, with the sum and its share of the budget."
     cost, rows = runs[0].cfg.cost, {}
@@ -109,7 +109,7 @@ def runs_table(runs) -> pd.DataFrame:
     rows['together'] = {'hours': f'{hours:.2f}', 'USD': f'{usd:.2f} ({usd/cost.budget_usd:.3%} of {cost.budget_usd:,.0f})'}
     return pd.DataFrame(rows).T.fillna('')
 
-# %% ../nbs/50_report.ipynb #9ac69225
+# %% ../nbs/50_report.ipynb #8bb5fbad
 def show_seeds(runs):
     "A figure of PR-AUC and IoU on the test regions by ratio, a dot a seed."
     ratios = list(runs[0].evaluation['results'])
