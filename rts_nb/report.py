@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROWS', 'mean_std', 'Run', 'read_run', 'check_alike', 'read_runs', 'seeds_table', 'notes', 'runs_table', 'show_seeds']
 
-# %% ../nbs/50_report.ipynb #ba07dae0
+# %% ../nbs/50_report.ipynb #31fa4b87
 import glob, json
 from collections import Counter
 from pathlib import Path
@@ -20,7 +20,7 @@ from .config import Config, difference
 from .data import RunError, check_parameters, read_text, resolve, show_path
 from .train import load_run
 
-# %% ../nbs/50_report.ipynb #183bf07d
+# %% ../nbs/50_report.ipynb #f67a3a94
 def mean_std(values, digits=3) -> str:
     "'0.723 ± 0.012': mean and sample standard deviation; what is missing is said."
     known = [v for v in values if v is not None and not np.isnan(v)]
@@ -28,7 +28,7 @@ def mean_std(values, digits=3) -> str:
     spread = f' ± {np.std(known, ddof=1):.{digits}f}' if len(known) > 1 else ''
     return f'{np.mean(known):.{digits}f}{spread}' + (f' ({len(known)} of {len(values)})' if len(known) < len(values) else '')
 
-# %% ../nbs/50_report.ipynb #338f3785
+# %% ../nbs/50_report.ipynb #f9b9e391
 class Run(NamedTuple):
     "A finished, calibrated and evaluated run."
     path: Path
@@ -45,7 +45,7 @@ def read_run(run_dir) -> Run:
     if look is None: raise RunError(f'{show_path(path)}: no look at the test regions is recorded for its calibration; finish it with nbs/30_calibrate.ipynb')
     return Run(path, cfg, metrics, calibration, look)
 
-# %% ../nbs/50_report.ipynb #1cd1cec2
+# %% ../nbs/50_report.ipynb #6a714c3d
 def _same(runs, what, value): # RunError unless `value` is the same for all
     for r in runs[1:]:
         if value(r) != value(runs[0]): raise RunError(f'{show_path(r.path)} and {show_path(runs[0].path)} differ in {what}: {value(r)} and {value(runs[0])}; report runs that differ in the seed alone')
@@ -69,10 +69,10 @@ def read_runs(runs # paths or patterns, separated by spaces or as a list
     check_alike(found)
     return found
 
-# %% ../nbs/50_report.ipynb #9d87d95a
+# %% ../nbs/50_report.ipynb #8c9ec33a
 ROWS = {'IoU_RTS': 'iou', 'PR-AUC': 'pr_auc', 'F1_RTS': 'f1', 'precision': 'precision', 'recall': 'recall', 'object precision': 'object_precision', 'object recall': 'object_recall', 'object F1': 'object_f1'}
 
-# %% ../nbs/50_report.ipynb #b7e583cc
+# %% ../nbs/50_report.ipynb #847a5995
 def _of_ratio(runs, ratio): return [r.evaluation['results'][ratio] for r in runs]
 
 def seeds_table(runs) -> pd.DataFrame:
@@ -87,8 +87,8 @@ def seeds_table(runs) -> pd.DataFrame:
 def notes(runs) -> list:
     "What a reader of the table has to know."
     target, of = runs[0].calibration['target_precision'], runs[0].calibration['precision_of']
-    missed = {ratio: [r.cfg.seed for r in runs if not r.evaluation['results'][ratio]['reachable']] for ratio in runs[0].evaluation['results']}
-    said = [f'* at 1:{ratio} the target precision {target} of {of} was not reached on validation with seed {", ".join(map(str, seeds))}; the threshold of best precision stands in' for ratio, seeds in missed.items() if seeds]
+    missed = {r.cfg.seed: [f'1:{ratio}' for ratio, m in r.evaluation['results'].items() if not m['reachable']] for r in runs}
+    said = [f'* seed {seed} did not reach the target precision {target} of {of} on validation at {", ".join(ratios)}; the threshold of best precision stands in' for seed, ratios in missed.items() if ratios]
     weighted = [f'1:{ratio}' for ratio in runs[0].evaluation['results'] if any(m['weighted'] for m in _of_ratio(runs, ratio))]
     if weighted: said.append(f'weighted: there are {runs[0].evaluation["tiles"]["negative"]} negative test tiles, too few for {", ".join(weighted)}; those there are count more')
     looks = {r.cfg.seed: len(looks_of(r.path)) for r in runs}
@@ -96,20 +96,20 @@ def notes(runs) -> list:
     if {42, 43, 44} - {r.cfg.seed for r in runs}: said.append(f'seeds {", ".join(str(r.cfg.seed) for r in runs)} alone: the spread of the final table wants 42, 43 and 44')
     return said
 
-# %% ../nbs/50_report.ipynb #018074f5
+# %% ../nbs/50_report.ipynb #1bb9ebde
 def runs_table(runs) -> pd.DataFrame:
     "One row a run: seed, epochs, temperature, threshold, looks at the test regions, and what it cost, with the sum and its share of the budget."
     cost, rows = runs[0].cfg.cost, {}
     for r in runs:
         c, m, env = r.calibration, r.metrics, json.loads(read_text(r.path/'environment.json'))
         at = c['thresholds'][str(c['operating_ratio'])]
-        rows[f'seed {r.cfg.seed}'] = {'best epoch': f'{m["best_epoch"]} of {m["epochs"]}', 'temperature': f'{c["temperature"]:.3f}', f'threshold at 1:{c["operating_ratio"]}': f'{at["threshold"]:.3f}{"" if at["reachable"] else " *"}', 'looks at test': len(looks_of(r.path)),
+        rows[f'seed {r.cfg.seed}'] = {'best epoch': f'{m["best_epoch"]} of {m["epochs"]}', 'temperature': f'{c["temperature"]:.3f}', f'threshold at 1:{c["operating_ratio"]}': f'{at["threshold"]:.4f}{"" if at["reachable"] else " *"}', 'looks at test': len(looks_of(r.path)),
                                       'hours': f'{m["hours"]:.2f}', 'USD': f'{m["cost_usd"]:.2f}', 'device': env['device'], 'commit': f'{env["commit"]}{" + changes" if env["dirty"] else ""}'}
     hours, usd = (sum(r.metrics[k] for r in runs) for k in ('hours', 'cost_usd'))
     rows['together'] = {'hours': f'{hours:.2f}', 'USD': f'{usd:.2f} ({usd/cost.budget_usd:.3%} of {cost.budget_usd:,.0f})'}
     return pd.DataFrame(rows).T.fillna('')
 
-# %% ../nbs/50_report.ipynb #8bb5fbad
+# %% ../nbs/50_report.ipynb #a1188b61
 def show_seeds(runs):
     "A figure of PR-AUC and IoU on the test regions by ratio, a dot a seed."
     ratios = list(runs[0].evaluation['results'])
