@@ -11,7 +11,7 @@ __all__ = ['FEWEST_TILES', 'LEAST_RECALL', 'UNITS', 'FEWEST_POSITIVES', 'FIELD',
            'show_thresholds', 'threshold_table', 'verdict', 'error_table', 'region_table', 'field_table', 'show_field',
            'tta_table', 'show_tta', 'test_table', 'test_verdict', 'log_calibration', 'calibrated_run']
 
-# %% ../nbs/30_calibrate.ipynb #2b500b10
+# %% ../nbs/30_calibrate.ipynb #0af8a06b
 import datetime, hashlib, json, time
 from pathlib import Path
 from typing import NamedTuple
@@ -30,7 +30,7 @@ from .predict import VIEWS, Predictor, model_files, run_precision, settings_of, 
 from .train import (Tracker, claim, collect_reports, environment, expect_report, finished, keep_figure, load_run, object_metrics, pixel_size, ratio_metrics, report_path,
                           sample_run, score_tiles)
 
-# %% ../nbs/30_calibrate.ipynb #8641c6a6
+# %% ../nbs/30_calibrate.ipynb #9aadb0ba
 def split_tiles(cfg: Config, run_dir, split) -> tuple:
     "(root, tiles) of a split; DataError if the data are of another version than the run's statistics, or the split lacks positive or negative tiles."
     root, stats = prepare(cfg.data), load_stats(Path(run_dir)/'normalization_stats.json', cfg.data.extra_channels)
@@ -42,7 +42,7 @@ def split_tiles(cfg: Config, run_dir, split) -> tuple:
         if not some.any(): raise DataError(f'{show_path(root)}: the split {split} has no {kind} tile, and a ratio needs both kinds; choose other regions for it in splits.yaml')
     return root, tiles
 
-# %% ../nbs/30_calibrate.ipynb #25c91c05
+# %% ../nbs/30_calibrate.ipynb #89173cbb
 def weights_digest(model) -> str:
     "A short name for a network's weights."
     digest = hashlib.sha256()
@@ -59,7 +59,7 @@ def scores_key(predictor: Predictor, cfg: Config, root, tiles) -> str:
     what = [weights_digest(predictor.model), predictor.stats, settings, cfg.validation.negatives, cfg.data.block_km, dataset_version(root), [[*_file_state(root, t.Tile_id), t.RegionName, t.block] for t in tiles.itertuples()]]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
-# %% ../nbs/30_calibrate.ipynb #5d846fc4
+# %% ../nbs/30_calibrate.ipynb #feef19e4
 class Scores(NamedTuple):
     "What one pass over a split leaves: pixels by score, objects by threshold, and an account (tiles, km² of a tile, seconds of the network and of the whole pass)."
     histogram: ScoreHistogram
@@ -82,7 +82,7 @@ def _one_pass(predictor: Predictor, cfg: Config, root, tiles, split) -> Scores:
     return Scores(histogram, objects, dict(split=split, tiles=len(tiles), tile_km2=(cfg.data.tile_size*pixel/1e3)**2, network_seconds=timed.seconds, seconds=time.perf_counter()-started,
                                            predictor=signature(predictor.settings), date=datetime.datetime.now().isoformat(timespec='seconds')))
 
-# %% ../nbs/30_calibrate.ipynb #e89ff786
+# %% ../nbs/30_calibrate.ipynb #818a3cb6
 def score_split(predictor: Predictor, cfg: Config, run_dir, split) -> Scores:
     "The scores of a split: from a pass over it, or as kept in the run directory by an earlier one of the same weights, data and predictor settings."
     root, tiles = split_tiles(cfg, run_dir, split)
@@ -96,7 +96,7 @@ def score_split(predictor: Predictor, cfg: Config, run_dir, split) -> Scores:
     scores.histogram.save(pixels); scores.objects.save(objects); write_json(info, scores.info)
     return scores
 
-# %% ../nbs/30_calibrate.ipynb #a1171d72
+# %% ../nbs/30_calibrate.ipynb #b4b619d6
 def checkpoint_of(run_dir, **settings) -> tuple:
     "(predictor, file name) of a run's newest usable weights: the model, the best so far, or the average in last.pt; RunError if there is none yet."
     if finished(run_dir): return Predictor.from_dir(run_dir, **settings), 'model.safetensors'
@@ -109,7 +109,7 @@ def checkpoint_of(run_dir, **settings) -> tuple:
     stats = load_stats(folder/'normalization_stats.json', cfg.data.extra_channels)
     return Predictor(model, stats, settings_of(cfg, **settings), precision=run_precision(cfg.train.precision)), file.name
 
-# %% ../nbs/30_calibrate.ipynb #6029f49b
+# %% ../nbs/30_calibrate.ipynb #a7844b6e
 def noise_of(histogram: ScoreHistogram, ratio, n=5) -> dict:
     "PR-AUC of n redraws, its standard deviation, and the least gain worth waiting for."
     values = [histogram.redraw(seed, ratio).pr_auc(ratio).value for seed in range(n)]
@@ -125,13 +125,13 @@ def noise_floor(run_dir, n=5) -> dict:
     write_json(run_dir/'noise_floor.json', found)
     return found
 
-# %% ../nbs/30_calibrate.ipynb #b6bd4a6e
+# %% ../nbs/30_calibrate.ipynb #14b28ff8
 def fit_temperature(histogram: ScoreHistogram, ratio=None) -> float:
     "The T that minimises the negative log-likelihood of the histogram's labels at 1:ratio."
     best = minimize_scalar(lambda log_t: histogram.nll(float(np.exp(log_t)), ratio), bounds=(np.log(.05), np.log(20)), method='bounded', options=dict(xatol=1e-5))
     return float(np.exp(best.x))
 
-# %% ../nbs/30_calibrate.ipynb #b6e84920
+# %% ../nbs/30_calibrate.ipynb #ead55d36
 def prior_shift(histogram: ScoreHistogram, ratio, fitted_at) -> float:
     "What to add to logit / T, fitted at one ratio, to read probabilities at another."
     return float(logit(histogram.prevalence(ratio)) - logit(histogram.prevalence(fitted_at)))
@@ -141,7 +141,7 @@ def calibration_errors(histogram: ScoreHistogram, temperature, ratios, fitted_at
     shifts = {r: prior_shift(histogram, r, fitted_at) for r in ratios}
     return {str(r): dict(prevalence=histogram.prevalence(r), before=histogram.ece(1., r), after=histogram.ece(temperature, r), shifted=histogram.ece(temperature, r, shift=s), shift=s) for r, s in shifts.items()}
 
-# %% ../nbs/30_calibrate.ipynb #3e8dcd6c
+# %% ../nbs/30_calibrate.ipynb #caaa56e8
 FEWEST_TILES, LEAST_RECALL = 5, .01
 UNITS = ('pixels', 'objects')
 
@@ -160,7 +160,7 @@ def threshold_entry(scores: Scores, ratio, target, temperature, precision_of='pi
     for name in ('precision', 'recall'): entry |= {name: float(getattr(point, name)), f'{name}_low': sure[name].low, f'{name}_high': sure[name].high}
     return entry | dict(unit=sure['precision'].unit, n_units=sure['precision'].n_units)
 
-# %% ../nbs/30_calibrate.ipynb #6e47bae8
+# %% ../nbs/30_calibrate.ipynb #c1c8c673
 FEWEST_POSITIVES = 10
 
 def region_scores(scores: Scores) -> dict:
@@ -178,7 +178,7 @@ def region_rows(scores: Scores, entry, ratio, temperature, precision_of='pixels'
         rows[name] = part.histogram.n_tiles._asdict() | dict(ratio=at, pr_auc=part.histogram.pr_auc(at).value) | bounds
     return rows
 
-# %% ../nbs/30_calibrate.ipynb #b6dd1d38
+# %% ../nbs/30_calibrate.ipynb #0b8a3c28
 def region_entries(scores: Scores, names, # a list of regions, or 'all'
                    ratio, target, temperature, precision_of, overall) -> dict:
     "A threshold entry for each region named, that of `overall` (with fallback=True) where positives are too few; ConfigError for a region that the split does not have."
@@ -189,7 +189,7 @@ def region_entries(scores: Scores, names, # a list of regions, or 'all'
     few = lambda part: part.histogram.n_tiles.positive < FEWEST_POSITIVES or not part.histogram.n_tiles.negative
     return {n: (overall | dict(fallback=True) if few(parts[n]) else own(parts[n])) | dict(positives=parts[n].histogram.n_tiles.positive) for n in (parts if names == 'all' else names)}
 
-# %% ../nbs/30_calibrate.ipynb #d9dc053e
+# %% ../nbs/30_calibrate.ipynb #17223dac
 def ratio_at_prevalence(histogram: ScoreHistogram, prevalence) -> float:
     "Negative tiles per positive one at which that share of the pixels is RTS; ConfigError if even positive tiles alone have less."
     rts, near, far = histogram.counts.sum(1)/np.array([histogram.n_tiles.positive, histogram.n_tiles.positive, histogram.n_tiles.negative])
@@ -210,7 +210,7 @@ def in_the_field(scores: Scores, threshold, temperature, prevalence, n=1000) -> 
     return dict(prevalence=prevalence, ratio=ratio, precision=bounds(pixels['precision']), recall=bounds(pixels['recall']), object_precision=bounds(found['precision']),
                 object_recall=bounds(found['recall']), false_per_1000_km2=per_area, unit=pixels['precision'].unit, n_units=pixels['precision'].n_units)
 
-# %% ../nbs/30_calibrate.ipynb #63de3e57
+# %% ../nbs/30_calibrate.ipynb #3db4c733
 def best_iou(histogram: ScoreHistogram, ratio) -> float:
     "The highest IoU that any threshold reaches."
     rts, background = histogram.classes(ratio)
@@ -230,7 +230,7 @@ def compare_tta(run_dir, settings=('none', 'minimal', 'standard', 'full'), scale
         rows[tta] = dict(views=len(VIEWS[tta]), pr_auc=h.pr_auc(ratio).value, iou=best_iou(h, ratio), seconds_per_tile=seconds, cost=seconds/base[1], **{f'{k}_{n}': getattr(g, m) for k, g in gains.items() for n, m in (('gain', 'value'), ('gain_low', 'low'), ('gain_high', 'high'))})
     return rows
 
-# %% ../nbs/30_calibrate.ipynb #0ac62546
+# %% ../nbs/30_calibrate.ipynb #25e0b7bd
 def _checked(target_precision, precision_of): # arguments that need no run to be wrong
     if not 0 < target_precision < 1: raise ConfigError(f'target_precision is {target_precision}; expected a number between 0 and 1, such as 0.8')
     if precision_of not in UNITS: raise ConfigError(f'precision_of is {precision_of!r}; expected one of {", ".join(UNITS)}')
@@ -243,7 +243,7 @@ def _rests_on(scores: Scores, predictor: Predictor, root) -> dict: # what was ca
     return dict(dataset_version=dataset_version(root), weights=weights_digest(predictor.model), predictor=signature(predictor.settings), split=scores.info['split'], tiles=scores.histogram.n_tiles._asdict(),
                 split_regions=sorted({r for r in scores.histogram.table.column('region')}), surroundings='reflected at the border of each tile for scales below 1; scenes show the real ones' if min(predictor.settings.scales) < 1 else 'not seen: scale 1 only')
 
-# %% ../nbs/30_calibrate.ipynb #cc66a3e9
+# %% ../nbs/30_calibrate.ipynb #4bb5ab07
 def calibrate(run_dir, target_precision=.8, tta=None, scales=None, # of the predictor; None: as the run's config says
               precision_of='pixels',   # or 'objects'
               regions=(),              # that get thresholds of their own: names, or 'all'
@@ -269,7 +269,7 @@ def calibrate(run_dir, target_precision=.8, tta=None, scales=None, # of the pred
         write_json(run_dir/'calibration.json', result)
     return result
 
-# %% ../nbs/30_calibrate.ipynb #b70372d3
+# %% ../nbs/30_calibrate.ipynb #0dbb8155
 def load_calibration(run_dir) -> dict:
     "The content of calibration.json; RunError if the run is not calibrated."
     file = Path(resolve(run_dir))/'calibration.json'
@@ -294,7 +294,7 @@ def recorded_look(run_dir) -> dict | None:
     looks, key = looks_of(run_dir), look_key(load_calibration(run_dir))
     return next((l | dict(look=k, looks=len(looks)) for k, l in enumerate(looks, 1) if l['key'] == key), None)
 
-# %% ../nbs/30_calibrate.ipynb #567d550e
+# %% ../nbs/30_calibrate.ipynb #946a2acc
 def test_entry(scores: Scores, ratio, entry, temperature, precision_of='pixels') -> dict:
     "Test metrics of pixels and objects at a ratio and the threshold that was calibrated for it, with intervals, and whether precision lies in the interval that was stated (None: nothing was predicted)."
     h, at = scores.histogram, (entry['threshold'], ratio, temperature)
@@ -305,7 +305,7 @@ def test_entry(scores: Scores, ratio, entry, temperature, precision_of='pixels')
         **{f'{k}_{b}': getattr(sure[k], b) for k in ('precision', 'recall') for b in ('low', 'high')}, unit=sure['precision'].unit, n_units=sure['precision'].n_units,
         precision_inside_interval=None if np.isnan(value) else bool(entry['precision_low'] <= value <= entry['precision_high']))
 
-# %% ../nbs/30_calibrate.ipynb #5e2ad554
+# %% ../nbs/30_calibrate.ipynb #83b91197
 def _look(run_dir, cfg: Config, calibration) -> dict: # a pass over the test split, and what it found
     predictor = Predictor.from_dir(run_dir, **calibration['predictor'])
     if (now := weights_digest(predictor.model)) != calibration['weights']: raise RunError(f'{show_path(run_dir)}: calibration.json is of other weights ({calibration["weights"]}) than model.safetensors ({now}); calibrate again')
@@ -321,7 +321,7 @@ def final_evaluation(run_dir) -> dict:
         if recorded_look(run_dir) is None: write_json(run_dir/'test_looks.json', [*looks_of(run_dir), _look(run_dir, cfg, calibration)])
     return recorded_look(run_dir)
 
-# %% ../nbs/30_calibrate.ipynb #6d9ffeb3
+# %% ../nbs/30_calibrate.ipynb #2d0f43f3
 def what_runs(run_dir, calibration) -> pd.DataFrame:
     "The first thing that a report says: which model, calibrated on what, with which predictor, resting on how much."
     cfg, metrics = load_run(run_dir)
@@ -335,7 +335,7 @@ def what_runs(run_dir, calibration) -> pd.DataFrame:
             'device': env['device'], 'commit': f'{env["commit"]}{" + uncommitted changes" if env["dirty"] else ""}', 'price': f'{cfg.cost.hourly_usd} USD an hour'}
     return pd.DataFrame(rows.items(), columns=['', 'this calibration']).set_index('')
 
-# %% ../nbs/30_calibrate.ipynb #292b9e52
+# %% ../nbs/30_calibrate.ipynb #11f864d7
 def _saved(run_dir): # calibration, and the scores it was made from
     folder, c = Path(resolve(run_dir)), load_calibration(run_dir)
     return c, Scores(ScoreHistogram.load(folder/'calibration_scores.npz'), ObjectCounts.load(folder/'calibration_objects.npz'), dict(split=c['split']))
@@ -355,7 +355,7 @@ def show_reliability(run_dir):
 
 def _draw_reliability(ax, r, style, grey, label): ax.plot(r.confidence, r.frequency, style, color=grey, ms=4, lw=1, label=label)
 
-# %% ../nbs/30_calibrate.ipynb #69726ba5
+# %% ../nbs/30_calibrate.ipynb #9c9e4a93
 def _curve(scores: Scores, c, ratio): # recall, precision, and whether enough stands behind each point
     h, T = scores.histogram, c['temperature']
     if c['precision_of'] == 'objects':
@@ -378,7 +378,7 @@ def show_thresholds(run_dir):
     ax.set(xlabel=f'recall of {c["precision_of"]}', ylabel=f'precision of {c["precision_of"]}', xlim=(0, 1), ylim=(0, 1.02), title=f'The threshold with most recall at precision {c["target_precision"]}'); ax.legend(frameon=False, fontsize=8, title='ratio: threshold')
     return fig
 
-# %% ../nbs/30_calibrate.ipynb #bb376d7d
+# %% ../nbs/30_calibrate.ipynb #10746e6e
 def _between(v, low, high, digits=3): return f'{v:.{digits}f} ({low:.{digits}f} … {high:.{digits}f})'
 def _entry(e, name): return 'nothing predicted' if np.isnan(e[name]) else _between(*(e[name+b] for b in ('', '_low', '_high')))
 
@@ -397,7 +397,7 @@ def verdict(calibration) -> str:
     shown = f'and the interval lies above {target}' if e['precision_low'] >= target else f'but these {c["tiles"]["negative"]} negative tiles cannot show it: the interval reaches down to {e["precision_low"]:.2f}'
     return f'At 1:{r} the threshold {e["threshold"]:.3f} reaches a precision of {target} on validation ({_entry(e, "precision")}), {shown}. It finds {_entry(e, "recall")} of the RTS {c["precision_of"]}.'
 
-# %% ../nbs/30_calibrate.ipynb #60978b63
+# %% ../nbs/30_calibrate.ipynb #38c4e35c
 def error_table(calibration) -> pd.DataFrame:
     "Expected calibration error by ratio: before temperature, after it, and what the prior shift would leave, with that shift."
     rows = {f'1:{r}': {'RTS pixels': f'{e["prevalence"]:.3%}', **{n: f'{e[k]:.5f}' for n, k in (('error before T', 'before'), ('after T', 'after'), ('with prior shift', 'shifted'))}, 'shift of the logit': f'{e["shift"]:+.2f}'} for r, e in calibration['errors'].items()}
@@ -412,7 +412,7 @@ def region_table(run_dir) -> pd.DataFrame:
     own = lambda n: {} if 'regions' not in c else {'own threshold': 'not asked for' if n not in c['regions'] else 'global: too few positives' if c['regions'][n]['fallback'] else f'{c["regions"][n]["threshold"]:.4f}'}
     return pd.DataFrame({n: {'positive': v['positive'], 'negative': v['negative'], 'seen at': f'1:{v["ratio"]}' if v['ratio'] else 'as it is', 'PR-AUC': f'{v["pr_auc"]:.3f}', **{f'{k} of {c["precision_of"]}': _entry(v, k) for k in ('precision', 'recall')}, 'promise holds': holds(v), **own(n)} for n, v in rows.items()}).T
 
-# %% ../nbs/30_calibrate.ipynb #b607e1d1
+# %% ../nbs/30_calibrate.ipynb #8a38c37e
 FIELD = {'precision': 'precision of pixels', 'recall': 'recall of pixels', 'object_precision': 'detections that are slumps (IoU ≥ 0.3)', 'object_recall': 'slumps that are detected', 'false_per_1000_km2': 'false detections per 1,000 km²'}
 
 def field_table(calibration) -> pd.DataFrame:
@@ -434,7 +434,7 @@ def show_field(run_dir, n=9):
     ax.set(xlabel='RTS pixels in the landscape (%)', ylabel='precision of pixels', ylim=(0, 1.1), title='The same threshold promises less where slumps are rarer')
     return fig
 
-# %% ../nbs/30_calibrate.ipynb #ddf99cd8
+# %% ../nbs/30_calibrate.ipynb #61083a5a
 def tta_table(compared) -> pd.DataFrame:
     "TTA settings: views, PR-AUC and best IoU, gains over the first with 95 % intervals, and cost."
     return pd.DataFrame({k: {'views': r['views'], **{name: f'{r[m]:.4f}' for name, m in (('PR-AUC', 'pr_auc'), ('best IoU', 'iou'))}, **{f'gain in {name}': f'{r[m+"_gain"]:+.4f} ({r[m+"_gain_low"]:+.4f} … {r[m+"_gain_high"]:+.4f})' for name, m in (('PR-AUC', 'pr_auc'), ('IoU', 'iou'))},
@@ -451,7 +451,7 @@ def show_tta(compared):
     ax.set(xlabel=f'cost (times {rows.index[0]})', ylabel='gain in PR-AUC', title=f'Gains clear of chance: {", ".join(clear) or "none"}')
     return fig
 
-# %% ../nbs/30_calibrate.ipynb #7a1bd7ef
+# %% ../nbs/30_calibrate.ipynb #d968788a
 def test_table(evaluation) -> pd.DataFrame:
     "Test metrics by ratio, at the threshold of that ratio."
     said = {True: 'yes', False: 'NO', None: 'nothing predicted'}
@@ -471,7 +471,7 @@ def test_verdict(evaluation, calibration) -> str:
     return f'At 1:{r} precision is {value:.3f}, outside the stated {stated}. ' + (f'Its own interval, {own}, does not even touch that one: these regions differ from the validation regions by more than chance among {c["unit"]}s explains.' if apart
                                                                             else f'Its own interval, {own}, overlaps that one: the test tiles are too few to tell a difference of regions from chance.')
 
-# %% ../nbs/30_calibrate.ipynb #7d895a5e
+# %% ../nbs/30_calibrate.ipynb #418eb865
 def log_calibration(run_dir, calibration, evaluation):
     "Attaches the files of a calibration to the run in MLflow, and logs its numbers."
     run_dir, tracker = Path(resolve(run_dir)), Tracker(run_dir)
@@ -481,7 +481,7 @@ def log_calibration(run_dir, calibration, evaluation):
     tracker.log_metrics(metrics, evaluation['looks'])
     tracker.log_files(*(run_dir/n for n in ('calibration.json', 'calibration_scores.npz', 'test_looks.json', 'noise_floor.json')))
 
-# %% ../nbs/30_calibrate.ipynb #78c0e394
+# %% ../nbs/30_calibrate.ipynb #11425006
 def calibrated_run() -> Path:
     "The sample run, trained and calibrated first if need be."
     run_dir = sample_run()

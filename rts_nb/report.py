@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ROWS', 'mean_std', 'Run', 'read_run', 'check_alike', 'read_runs', 'seeds_table', 'notes', 'runs_table', 'show_seeds']
 
-# %% ../nbs/50_report.ipynb #31fa4b87
+# %% ../nbs/50_report.ipynb #d9f0925f
 import glob, json
 from collections import Counter
 from pathlib import Path
@@ -20,7 +20,7 @@ from .config import Config, difference
 from .data import RunError, check_parameters, read_text, resolve, show_path
 from .train import load_run
 
-# %% ../nbs/50_report.ipynb #f67a3a94
+# %% ../nbs/50_report.ipynb #1cfcfb36
 def mean_std(values, digits=3) -> str:
     "'0.723 ± 0.012': mean and sample standard deviation; what is missing is said."
     known = [v for v in values if v is not None and not np.isnan(v)]
@@ -28,7 +28,7 @@ def mean_std(values, digits=3) -> str:
     spread = f' ± {np.std(known, ddof=1):.{digits}f}' if len(known) > 1 else ''
     return f'{np.mean(known):.{digits}f}{spread}' + (f' ({len(known)} of {len(values)})' if len(known) < len(values) else '')
 
-# %% ../nbs/50_report.ipynb #f9b9e391
+# %% ../nbs/50_report.ipynb #9438e770
 class Run(NamedTuple):
     "A finished, calibrated and evaluated run."
     path: Path
@@ -45,7 +45,7 @@ def read_run(run_dir) -> Run:
     if look is None: raise RunError(f'{show_path(path)}: no look at the test regions is recorded for its calibration; finish it with nbs/30_calibrate.ipynb')
     return Run(path, cfg, metrics, calibration, look)
 
-# %% ../nbs/50_report.ipynb #6a714c3d
+# %% ../nbs/50_report.ipynb #cdd41599
 def _same(runs, what, value): # RunError unless `value` is the same for all
     for r in runs[1:]:
         if value(r) != value(runs[0]): raise RunError(f'{show_path(r.path)} and {show_path(runs[0].path)} differ in {what}: {value(r)} and {value(runs[0])}; report runs that differ in the seed alone')
@@ -69,10 +69,10 @@ def read_runs(runs # paths or patterns, separated by spaces or as a list
     check_alike(found)
     return found
 
-# %% ../nbs/50_report.ipynb #8c9ec33a
+# %% ../nbs/50_report.ipynb #f75a7ae3
 ROWS = {'IoU_RTS': 'iou', 'PR-AUC': 'pr_auc', 'F1_RTS': 'f1', 'precision': 'precision', 'recall': 'recall', 'object precision': 'object_precision', 'object recall': 'object_recall', 'object F1': 'object_f1'}
 
-# %% ../nbs/50_report.ipynb #847a5995
+# %% ../nbs/50_report.ipynb #2362cb00
 def _of_ratio(runs, ratio): return [r.evaluation['results'][ratio] for r in runs]
 
 def seeds_table(runs) -> pd.DataFrame:
@@ -96,7 +96,7 @@ def notes(runs) -> list:
     if {42, 43, 44} - {r.cfg.seed for r in runs}: said.append(f'seeds {", ".join(str(r.cfg.seed) for r in runs)} alone: the spread of the final table wants 42, 43 and 44')
     return said
 
-# %% ../nbs/50_report.ipynb #1bb9ebde
+# %% ../nbs/50_report.ipynb #58e0c5da
 def runs_table(runs) -> pd.DataFrame:
     "One row a run: seed, epochs, temperature, threshold, looks at the test regions, and what it cost, with the sum and its share of the budget."
     cost, rows = runs[0].cfg.cost, {}
@@ -109,7 +109,7 @@ def runs_table(runs) -> pd.DataFrame:
     rows['together'] = {'hours': f'{hours:.2f}', 'USD': f'{usd:.2f} ({usd/cost.budget_usd:.3%} of {cost.budget_usd:,.0f})'}
     return pd.DataFrame(rows).T.fillna('')
 
-# %% ../nbs/50_report.ipynb #a1188b61
+# %% ../nbs/50_report.ipynb #dae80463
 def show_seeds(runs):
     "A figure of PR-AUC and IoU on the test regions by ratio, a dot a seed."
     ratios = list(runs[0].evaluation['results'])
