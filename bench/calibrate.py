@@ -52,7 +52,7 @@ def chapter(run):
 if __name__ == '__main__':
     with tempfile.TemporaryDirectory() as folder:
         folder, what = Path(folder), (sys.argv[1:] or [''])[0]
-        if what in ('', 'small'): run = untrained(folder, *(('sample', 128, 90) if what else ('baseline', 512, 180)))
+        if what in ('', 'small'): run = untrained(folder, *(('sample', 128, 90) if what else ('baseline', 512, 360)))
         else: run = Path(shutil.copytree(what, folder/'runs'/'bench'/'seed-42', ignore=shutil.ignore_patterns('scores', 'test_looks.json', 'mlflow.json', '.lock')))
         started = time.perf_counter()
         chapter(run)

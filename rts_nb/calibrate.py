@@ -393,7 +393,8 @@ def verdict(calibration) -> str:
     "In words, what the deployed threshold promises and what it does not."
     c, r = calibration, calibration['operating_ratio']
     e, target = c['thresholds'][str(r)], c['target_precision']
-    if not e['reachable']: return f'No threshold that finds RTS in {FEWEST_TILES} tiles reaches a precision of {target} at 1:{r}. The one of best precision is deployed, {_entry(e, "precision")}, and every map made with it says so.'
+    few = f'RTS in {FEWEST_TILES} tiles' if c['precision_of'] == 'pixels' else f'{FEWEST_TILES} slumps'
+    if not e['reachable']: return f'No threshold that finds {few} reaches a precision of {target} at 1:{r}. The one of best precision is deployed, {_entry(e, "precision")}, and every map made with it says so.'
     shown = f'and the interval lies above {target}' if e['precision_low'] >= target else f'but these {c["tiles"]["negative"]} negative tiles cannot show it: the interval reaches down to {e["precision_low"]:.2f}'
     return f'At 1:{r} the threshold {e["threshold"]:.3f} reaches a precision of {target} on validation ({_entry(e, "precision")}), {shown}. It finds {_entry(e, "recall")} of the RTS {c["precision_of"]}.'
 
@@ -456,7 +457,7 @@ def test_table(evaluation) -> pd.DataFrame:
     "Test metrics by ratio, at the threshold of that ratio."
     said = {True: 'yes', False: 'NO', None: 'nothing predicted'}
     rows = {f'Test-Realistic 1:{r}{" (weighted)" if m["weighted"] else ""}': {'RTS pixels': f'{m["prevalence"]:.3%}', 'PR-AUC': f'{m["pr_auc"]:.3f}', 'IoU_RTS': f'{m["iou"]:.3f}', 'F1_RTS': f'{m["f1"]:.3f}', 'precision': f'{m["precision"]:.3f}', 'recall': f'{m["recall"]:.3f}',
-            **{f'object {k}': f'{m["object_"+k]:.3f}' for k in ('precision', 'recall', 'f1')}, 'its own interval': f'{m["precision_low"]:.3f} … {m["precision_high"]:.3f}', 'inside the stated one': said[m['precision_inside_interval']]} for r, m in evaluation['results'].items()}
+            **{f'object {k}': f'{m["object_"+k]:.3f}' for k in ('precision', 'recall', 'f1')}, 'interval of precision': f'{m["precision_low"]:.3f} … {m["precision_high"]:.3f}', 'inside the stated one': said[m['precision_inside_interval']]} for r, m in evaluation['results'].items()}
     return pd.DataFrame(rows).T
 
 def test_verdict(evaluation, calibration) -> str:
