@@ -49,14 +49,15 @@ def weights_digest(model) -> str:
     for name, v in sorted(model.state_dict().items()): digest.update(name.encode() + v.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()[:16]
 
-def _file_state(root, tile_id): # what changes when a tile's files do; nothing is known of files that only GDAL reads
+def _file_state(root, tile_id, kinds): # what changes when a tile's files do; nothing is known of files that only GDAL reads
     if is_virtual(str(root)): return [tile_id]
-    return [tile_id, *((s.st_size, s.st_mtime_ns) for s in (Path(tile_path(root, k, tile_id)).stat() for k in ('rgb', 'label')))]
+    return [tile_id, *((s.st_size, s.st_mtime_ns) for s in (Path(tile_path(root, k, tile_id)).stat() for k in kinds))]
 
 def scores_key(predictor: Predictor, cfg: Config, root, tiles) -> str:
     "A short name for all that the scores of these tiles depend on."
     settings = signature(predictor.settings) | dict(tile_size=predictor.settings.tile_size, channels=predictor.settings.extra_channels, precision=predictor.precision, device=predictor.device.type)
-    what = [weights_digest(predictor.model), predictor.stats, settings, cfg.validation.negatives, cfg.data.block_km, dataset_version(root), [[*_file_state(root, t.Tile_id), t.RegionName, t.block] for t in tiles.itertuples()]]
+    kinds = ('rgb', 'label', 'extra') if cfg.data.extra_channels else ('rgb', 'label')
+    what = [weights_digest(predictor.model), predictor.stats, settings, cfg.validation.negatives, cfg.data.block_km, dataset_version(root), [[*_file_state(root, t.Tile_id, kinds), t.RegionName, t.block] for t in tiles.itertuples()]]
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()[:16]
 
 # %% ../nbs/30_calibrate.ipynb #feef19e4
