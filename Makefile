@@ -20,7 +20,11 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 RUN := $(or $(RTS_RUNS),runs)/sample/seed-42
 
-.PHONY: help env demo test bench readme prep
+# make seeds CONFIG=configs/baseline.yaml OVERRIDES="loss.name=tversky"
+CONFIG ?=
+OVERRIDES ?=
+
+.PHONY: help env demo seeds test bench readme prep
 .SILENT:
 
 help: ## what there is to make
@@ -53,6 +57,20 @@ demo: $(STAMP) ## sample data, training, calibration and map, with executed note
 	python -m rts_nb.train --collect "$(RUN)"
 	echo "Done: reports in $(RUN)/notebooks/, model in $(RUN)/, map in $(RUN)/map/."
 
+seeds: $(STAMP) ## CONFIG=configs/X.yaml: seeds 42, 43, 44 trained, calibrated and reported; what is finished is skipped
+	if test -z "$(CONFIG)"; then echo 'name a config: make seeds CONFIG=configs/baseline.yaml' >&2; exit 1; fi
+	folder=$$(python -c 'import sys; from rts_nb.config import load_config, run_path; print(run_path(load_config(sys.argv[1], sys.argv[2]), sys.argv[2]).parent)' '$(CONFIG)' '$(OVERRIDES)' 2>&1 | tail -n 1) || { echo "$$folder" >&2; exit 1; }
+	for seed in 42 43 44; do
+	  run="$$folder/seed-$$seed"; mkdir -p "$$run/notebooks"
+	  if test -e "$$run/metrics.json" -a -e "$$run/model.safetensors"; then echo "seed $$seed is trained"
+	  else papermill nbs/20_train.ipynb "$$run/notebooks/20_train.ipynb" -p config '$(CONFIG)' -p overrides '$(OVERRIDES)' -p seed $$seed; fi
+	  if python -c 'import sys; from rts_nb.calibrate import recorded_look; recorded_look(sys.argv[1]) or sys.exit(1)' "$$run" 2>/dev/null; then echo "seed $$seed is calibrated and evaluated"
+	  else papermill nbs/30_calibrate.ipynb "$$run/notebooks/30_calibrate.ipynb" -p run_dir "$$run"; fi
+	  python -m rts_nb.train --collect "$$run"
+	done
+	papermill nbs/50_report.ipynb "$$folder/50_report.ipynb" -p runs "$$folder/seed-42 $$folder/seed-43 $$folder/seed-44"
+	echo "Done: the table is in $$folder/50_report.ipynb"
+
 test: $(STAMP) ## everything CI checks
 	runs=$$(mktemp -d); trap 'rm -rf "$$runs"' EXIT
 	export RTS_RUNS="$$runs" RTS_CONFIG=configs/test.yaml
@@ -63,6 +81,7 @@ test: $(STAMP) ## everything CI checks
 bench: $(STAMP) ## what things cost, as ratios against the plain way (half an hour, nothing else running)
 	python -W ignore bench/data.py
 	python -W ignore bench/metrics.py
+	python -W ignore bench/calibrate.py
 
 readme: $(STAMP) ## README.md from nbs/index.ipynb
 	python tests/readme.py --write

@@ -67,6 +67,7 @@ class TrainConfig(Section):
     precision: str                        # auto | fp16 | bf16 | fp32
     max_nonfinite: pydantic.PositiveInt   # steps in a row without a finite loss that stop the run
     threads: pydantic.NonNegativeInt = 0  # CPU threads; 0 leaves torch's choice
+    devices: pydantic.PositiveInt = 1     # processes, one a GPU (without GPUs they share the CPU); a batch is batch_size on each
 
 # %% ../nbs/15_config.ipynb #f2205ccd
 class EarlyStoppingConfig(Section):

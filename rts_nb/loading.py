@@ -149,20 +149,20 @@ def few_positives(n_positive, n_negative, cfg: SamplingConfig, epochs=300) -> st
 
 # %% ../nbs/02_loading.ipynb #382ee8ac
 class EpochSampler:
-    "Batches of the epoch that `epoch` says; set it before each pass."
+    "Batches of the epoch that `epoch` says, from the one that `start` says; set both before each pass."
     def __init__(self, positive, # bool per tile
                  cfg: SamplingConfig, seed, rank=0, world=1):
         positive = np.asarray(positive)
         self.positives, self.negatives, self.args, self.epoch = np.flatnonzero(positive), np.flatnonzero(~positive), (cfg, seed), 1
-        self.place = rank, world
+        self.place, self.start = (rank, world), 0
 
     def batches(self): return epoch_batches(self.positives, self.negatives, *self.args, self.epoch, *self.place)
-    def __iter__(self): return iter(self.batches())
+    def __iter__(self): return iter(self.batches()[self.start:])
     def __len__(self): return len(positives_by_batch(len(self.positives), len(self.negatives), self.args[0], self.epoch))//self.place[1]
 
 # %% ../nbs/02_loading.ipynb #ebce2110
 def train_loader(dataset: TrainTiles, positive, sampling: SamplingConfig, loader: LoaderConfig, rank=0, world=1) -> DataLoader:
-    "Batches as the curriculum wants them; set `.batch_sampler.epoch` before each pass."
+    "Batches as the curriculum wants them; set `.batch_sampler.epoch` (and `.start`, to go on in its middle) before each pass."
     sampler = EpochSampler(positive, sampling, dataset.seed, rank, world)
     note = few_positives(len(sampler.positives), len(sampler.negatives), sampling)
     if note and rank == 0: logging.getLogger('rts_nb').info(note)

@@ -7,8 +7,9 @@ __all__ = ['N_BINS', 'COARSE', 'BIN_EDGES', 'BIN_MIDS', 'NEGATIVES', 'FEWEST_BLO
            'SIZE_LIMITS', 'SIZE_NAMES', 'precision_score', 'recall_score', 'iou_score', 'f1_score', 'as_tiles',
            'pixel_counts', 'score_bins', 'AP', 'average_precision', 'TileCount', 'TileTable', 'needs_weight',
            'ScoreHistogram', 'sigmoid', 'logit', 'PRCurve', 'PixelScores', 'OperatingPoint', 'pick_point',
-           'Reliability', 'ScoreCounts', 'Interval', 'percentiles', 'label_objects', 'Objects', 'objects_of',
-           'best_overlap', 'greedy', 'ObjectMatch', 'match_objects', 'size_class', 'ObjectCounts', 'ObjectScores']
+           'Reliability', 'ScoreCounts', 'Interval', 'percentiles', 'event_size', 'label_objects', 'Objects',
+           'objects_of', 'best_overlap', 'greedy', 'ObjectMatch', 'match_objects', 'size_class', 'ObjectCounts',
+           'ObjectScores']
 
 # %% ../nbs/11_metrics.ipynb #bfc43ecb
 import hashlib, json
@@ -374,20 +375,29 @@ class OperatingPoint(NamedTuple):
     ratio: float | None
     logit: float
 
-def pick_point(precision, recall, target):
+def pick_point(precision, recall, target, candidates=True):
     "Index of the highest recall with at least the target precision, and True; or of the highest precision, and False. None if there is no precision."
     if not 0 < target <= 1: raise ValueError(f'target precision is {target}; expected a number above 0, at most 1')
-    ok = precision >= target
+    if np.any(candidates): precision = np.where(candidates, precision, np.nan)
+    ok = (precision >= target) & candidates
     if not (np.nan_to_num(precision) > 0).any(): return None, False
     first, second = (np.where(ok, recall, -1), precision) if ok.any() else (np.nan_to_num(precision), recall)
     return int(np.lexsort((second, first))[-1]), bool(ok.any())
 
 @patch
+def tiles_found(self:ScoreHistogram, logits) -> np.ndarray:
+    "In how many positive tiles there is RTS at or above each of these logits (to a coarse bin); 0 where single tiles were not kept."
+    if not self._rts: return np.zeros(np.shape(logits), int)
+    by_bin = (np.stack(self._rts).cumsum(1) > 0).sum(0)
+    return by_bin[score_bins(np.atleast_1d(logits))//COARSE].reshape(np.shape(logits))
+
+@patch
 def threshold_at_precision(self:ScoreHistogram, p, # target precision
-                           ratio=None, temperature=1.) -> OperatingPoint:
+                           ratio=None, temperature=1., fewest_tiles=0, least_recall=0.) -> OperatingPoint:
     "The threshold of highest recall that reaches precision p, or the nearest miss with reachable=False. ValueError without RTS pixels."
     curve = self.pr_curve(ratio, temperature)
-    i, reachable = pick_point(curve.precision, curve.recall, p)
+    known = (curve.recall >= least_recall) & (self.tiles_found(curve.logit) >= min(fewest_tiles, self.n_tiles.positive))
+    i, reachable = pick_point(curve.precision, curve.recall, p, known)
     if i is None: raise ValueError('no pixel is RTS, so no precision exists; expected at least one positive tile')
     return OperatingPoint(*(float(v[i]) for v in (curve.threshold, curve.precision, curve.recall)), reachable, self.weighted(ratio), ratio, float(curve.logit[i]))
 
@@ -411,19 +421,19 @@ class Reliability(NamedTuple):
     edges: np.ndarray
 
 @patch
-def reliability(self:ScoreHistogram, T=1., ratio=None, bins=15) -> Reliability:
-    "Reliability curve at temperature T, over equal bins of probability."
+def reliability(self:ScoreHistogram, T=1., ratio=None, bins=15, shift=0.) -> Reliability:
+    "Reliability curve of sigmoid(logit / T + shift), over equal bins of probability."
     _check_temperature(T)
     rts, background = self.classes(ratio)
-    p, n = sigmoid(self.mids/T), rts + background
+    p, n = sigmoid(self.mids/T + shift), rts + background
     where = np.minimum((p*bins).astype(int), bins - 1)
     total, found, sum_p = (np.bincount(where, w, bins) for w in (n, rts, n*p))
     return Reliability(_ratio(sum_p, total), _ratio(found, total), total/total.sum(), np.linspace(0, 1, bins + 1))
 
 @patch
-def ece(self:ScoreHistogram, T=1., ratio=None, bins=15) -> float:
+def ece(self:ScoreHistogram, T=1., ratio=None, bins=15, shift=0.) -> float:
     "Expected calibration error: mean gap between predicted and observed, weighted by pixels."
-    r = self.reliability(T, ratio, bins)
+    r = self.reliability(T, ratio, bins, shift)
     return float(np.nansum(r.share*abs(r.confidence - r.frequency)))
 
 # %% ../nbs/11_metrics.ipynb #f3bcc368
@@ -486,10 +496,20 @@ def _coarse(self:ScoreHistogram, times=None): # the coarse histogram in which ea
     return out
 
 @patch
+def select(self:ScoreHistogram, chosen # bool per tile
+          ) -> ScoreHistogram:
+    "The coarse histogram of some of the tiles, with their single copies; ratios weight its negatives."
+    out, positive = self._coarse(np.asarray(chosen, int)), np.cumsum(self.table.positive) - 1
+    at = np.flatnonzero(chosen)
+    out.table, out._background = TileTable(self.table.rows[i] for i in at), [self._background[i] for i in at]
+    out._rts = [self._rts[positive[i]] for i in at if self.table.rows[i][3]]
+    return out
+
+@patch
 def by_region(self:ScoreHistogram) -> dict:
     "A coarse ScoreHistogram for each region, by name; tiles without a region are under 'unknown'."
     regions = np.array([r or 'unknown' for r in self.table.column('region')])
-    return {str(r): self._coarse((regions == r).astype(int)) for r in np.unique(regions)}
+    return {str(r): self.select(regions == r) for r in np.unique(regions)}
 
 # %% ../nbs/11_metrics.ipynb #48f23896
 FEWEST_BLOCKS = 20
@@ -567,23 +587,69 @@ def interval(self:ScoreHistogram,
     n_units = use.sum() if (unit or chosen) == 'tile' else number.max() + 1
     return _interval(fn(self), fn(self._coarse(use.astype(int))), values, unit or chosen, n_units)
 
+# %% ../nbs/11_metrics.ipynb #860703b8
+@patch
+def gain_interval(self:ScoreHistogram, other: ScoreHistogram, # of the same tiles, in the same order
+                  fn, ratio=None, n=200, seed=42) -> Interval:
+    "95 % interval of fn(self) - fn(other) over resampled blocks, or tiles where there are fewer than 20 blocks. ValueError if the tiles differ."
+    if self.table.rows != other.table.rows: raise ValueError('these histograms are of different tiles; expected the same ones in the same order')
+    use = self.table.weights(ratio, self.negatives, self.seed) > 0
+    unit, number = self.table.units(use)
+    gain = lambda times: fn(self._coarse(times)) - fn(other._coarse(times))
+    values = [gain(times) for times in self.table.draws(n, np.random.default_rng(seed), use)]
+    return _interval(fn(self) - fn(other), gain(use.astype(int)), values, unit, use.sum() if unit == 'tile' else number.max() + 1)
+
 # %% ../nbs/11_metrics.ipynb #5b669712
-def _divided(counts, k, share): return counts[:k].sum() + share*counts[k]
+def event_size(sizes, # of the events seen, zeros among them
+               typical): # of one that was not
+    "The size of the event in which the average pixel lies, a typical one taken as seen."
+    return float((sizes @ sizes + typical**2)/max(sizes.sum() + typical, 1e-9))
+
+def _typical(sizes): return float(sizes[sizes > 0].mean()) if (sizes > 0).any() else 0.
+
+@patch
+def _unseen(self:TileTable, tp, fp, fn, use): # sizes of one more false detection (negative tiles), miss, and find
+    yes, no, predicted, slump = self.positive & use, ~self.positive & use, _typical((tp + fp)[use]), _typical((tp + fn)[use])
+    return event_size(fp[no], predicted), event_size(fn[yes], slump), event_size(tp[yes], slump)
+
+# %% ../nbs/11_metrics.ipynb #fb992c30
+@patch
+def rate_intervals(self:TileTable, tp, fp, fn, # pixels or objects of each tile, unweighted
+                   ratio=None, negatives='subsample', subset_seed=42, n=1000, seed=42) -> dict:
+    "95 % Intervals of `precision`, `recall` and `false_per_tile` at the ratio, over resampled blocks (or tiles where blocks are fewer than 20), unseen events included."
+    w, positive, rng = self.weights(ratio, negatives, subset_seed), self.positive, np.random.default_rng(seed)
+    use, sizes = w > 0, self._unseen(tp, fp, fn, w > 0)
+    columns = np.stack([tp, np.where(positive, fp, 0), np.where(positive, 0, fp), fn, positive, ~positive], 1).astype(float)
+    found, near, far, missed, yes, no = np.array([times @ columns for times in self.draws(n, rng, use)]).T
+    weight = 1. if ratio is None else ratio*yes/np.maximum(no, 1)
+    more_false, more_missed, more_found = (s*rng.exponential(size=n)*(rng.random(n) < .5) for s in sizes)
+    false, more_false, tiles = near + weight*far, weight*more_false, yes + weight*no
+    values = precision_score(w @ tp, w @ fp), recall_score(w @ tp, w @ fn), w @ fp/w.sum()
+    lows = precision_score(found, false + more_false), recall_score(found, missed + more_missed), false/tiles
+    highs = precision_score(found + more_found, false), recall_score(found + more_found, missed), (false + more_false)/tiles
+    (unit, number), names = self.units(use), ('precision', 'recall', 'false_per_tile')
+    n_units = int(use.sum() if unit == 'tile' else number.max() + 1)
+    return {k: Interval(float(v), *(_bounds(low, high, n_units) if v == v else (np.nan, np.nan)), unit, n_units, n) for k, v, low, high in zip(names, values, lows, highs)}
+
+def _bounds(low, high, n_units): # of an interval, from the draws for either side
+    return tuple(float(np.nanquantile(v, q)) if not np.isnan(v).all() else np.nan for v, q in zip((low, high), percentiles(n_units)))
+
+# %% ../nbs/11_metrics.ipynb #d4563d40
+@patch
+def _above(self:ScoreHistogram, at, ratio): # tp, fp, fn of each tile at a PixelScores
+    whole_bins = [c.reshape(-1, COARSE//self.step).sum(1) for c in self.classes(ratio)]
+    k = min(int((whole_bins[0].cumsum() + whole_bins[1].cumsum() <= at.tp + at.fp).sum()), len(whole_bins[0]) - 1)
+    share = [max(above - c[:k].sum(), 0)/c[k] if c[k] else 0. for c, above in zip(whole_bins, (at.tp, at.fp))]
+    rts, background = np.zeros((len(self.table), N_BINS//COARSE)), np.stack(self._background).astype(float)
+    rts[self.table.positive] = self._rts
+    tp, fp = (c[:, :k].sum(1) + s*c[:, k] for c, s in zip((rts, background), share))
+    return tp, fp, rts.sum(1) - tp
 
 @patch
 def threshold_interval(self:ScoreHistogram, threshold, # probability
                        ratio=None, temperature=1., n=1000, seed=42) -> dict:
-    "95 % intervals of `precision` and `recall` of the pixels at a threshold, over resampled blocks, or tiles where there are fewer than 20 blocks."
-    at, fine = self.at_threshold(threshold, ratio, temperature), self.classes(ratio)
-    whole_bins = [c.reshape(-1, COARSE).sum(1) for c in fine]
-    k = min(int((whole_bins[0].cumsum() + whole_bins[1].cumsum() <= at.tp + at.fp).sum()), len(whole_bins[0]) - 1)
-    shares = [max(above - c[:k].sum(), 0)/c[k] if c[k] else 0. for c, above in zip(whole_bins, (at.tp, at.fp))]
-    use = self.table.weights(ratio, self.negatives, self.seed) > 0
-    unit, number = self.table.units(use)
-    drawn = np.array([[_divided(c, k, s) for c, s in zip(h.classes(ratio), shares)] + [h.classes(ratio)[0].sum()] for h in self.resample(np.random.default_rng(seed), ratio, n)])
-    n_units = use.sum() if unit == 'tile' else number.max() + 1
-    values = dict(precision=precision_score(drawn[:, 0], drawn[:, 1]), recall=recall_score(drawn[:, 0], drawn[:, 2] - drawn[:, 0]))
-    return {name: _interval(getattr(at, name), getattr(at, name), v, unit, n_units) for name, v in values.items()}
+    "95 % Intervals of `precision`, `recall` and `false_per_tile` of the pixels at a threshold, as `TileTable.rate_intervals`."
+    return self.table.rate_intervals(*self._above(self.at_threshold(threshold, ratio, temperature), ratio), ratio, self.negatives, self.seed, n, seed)
 
 # %% ../nbs/11_metrics.ipynb #e26c565c
 @patch
@@ -808,11 +874,11 @@ def recall_by_size(self:ObjectCounts, threshold=.5, iou=.3, temperature=1.) -> p
     return pd.DataFrame(dict(found=found.astype(int), slumps=every.astype(int), recall=_ratio(found, every)), index=pd.Index(SIZE_NAMES, name='size'))
 
 @patch
-def threshold_at_precision(self:ObjectCounts, p, ratio=None, temperature=1., iou=.3) -> OperatingPoint:
+def threshold_at_precision(self:ObjectCounts, p, ratio=None, temperature=1., iou=.3, fewest=0) -> OperatingPoint: # fewest: slumps it has to find
     "The threshold of the grid with highest recall of objects among those that reach precision p, or the nearest miss with reachable=False."
     tp, fp, fn = self._totals(ratio, iou)
     precision, recall = precision_score(tp, fp), recall_score(tp, fn)
-    i, reachable = pick_point(precision, recall, p)
+    i, reachable = pick_point(precision, recall, p, tp >= min(fewest, (tp + fn).max()))
     if i is None: raise ValueError('no object is matched at any threshold, so no precision exists; expected a detector that finds something')
     x = logit(self.thresholds[i])
     return OperatingPoint(float(sigmoid(x/temperature)), float(precision[i]), float(recall[i]), reachable, self.weighted(ratio), ratio, float(x))
@@ -844,3 +910,29 @@ def interval(self:ObjectCounts, fn, # counts -> number, such as lambda c: c.scor
     values = [fn(self._times(t)) for t in self.table.draws(n, np.random.default_rng(seed), use, unit)]
     value, n_units = fn(self), use.sum() if (unit or chosen) == 'tile' else number.max() + 1
     return _interval(value, value, values, unit or chosen, n_units)
+
+# %% ../nbs/11_metrics.ipynb #099b7a7b
+@patch
+def threshold_interval(self:ObjectCounts, threshold, ratio=None, temperature=1., n=1000, seed=42, iou=.3) -> dict:
+    "95 % Intervals of `precision`, `recall` and `false_per_tile` of the objects at the nearest threshold of the grid, as `TileTable.rate_intervals`."
+    i, j = self._nearest(threshold, temperature), self.ious.index(iou)
+    found, predicted, true = np.stack(self._found)[:, i, j].sum(-1), np.stack(self._predicted)[:, i], np.stack(self._true).sum(-1)
+    return self.table.rate_intervals(*(v.astype(float) for v in (found, predicted - found, true - found)), ratio, self.negatives, self.seed, n, seed)
+
+# %% ../nbs/11_metrics.ipynb #a05f5eca
+@patch
+def save(self:ObjectCounts, path):
+    "Writes an npz file, whole or not at all."
+    meta = dict(ious=self.ious, pixel_size=self.pixel_size, negatives=self.negatives, seed=self.seed, tiles=self.table.rows)
+    with atomic(path) as temporary, open(temporary, 'wb') as f:
+        np.savez_compressed(f, meta=np.array(json.dumps(meta)), thresholds=self.thresholds, predicted=self._predicted, found=self._found, true=self._true)
+
+@patch(cls_method=True)
+def load(cls:ObjectCounts, path) -> ObjectCounts:
+    "The counts that were saved."
+    with np.load(path, allow_pickle=False) as z: parts = {k: z[k] for k in z.files}
+    meta = json.loads(str(parts['meta']))
+    out = cls(parts['thresholds'], meta['ious'], meta['pixel_size'], meta['negatives'], meta['seed'])
+    out.table = TileTable(map(tuple, meta['tiles']))
+    out._predicted, out._found, out._true = (list(parts[k]) for k in ('predicted', 'found', 'true'))
+    return out

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from fastcore.basics import chunked, patch
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 from safetensors import SafetensorError
@@ -441,6 +442,20 @@ def scene(self: Predictor,
             rows = Rows(src, path, min(here.values())-reach, max(here.values())+size+reach, check)
             for i, logits, valid in self._swath(rows, tops, here, (start, stop), counts):
                 yield Window(start, tops[i], stop-start, len(valid)), logits if by_scale else fuse(torch.as_tensor(logits), cfg.fusion).numpy(), valid
+
+# %% ../nbs/16_predict.ipynb #fe164125
+@patch
+def array(self: Predictor, pixels # (C, H, W), uint8, or float32 where there are extra channels; any size
+          ) -> np.ndarray:
+    "Logits float32 (H, W) of an image in memory, as `scene` gives them of a file."
+    extra, expected = self.settings.extra_channels, 'float32' if self.settings.extra_channels else 'uint8'
+    if pixels.ndim != 3 or len(pixels) != 3+len(extra) or str(pixels.dtype) not in ('uint8', expected):
+        raise DataError(f'the image is {pixels.dtype} {pixels.shape}; expected {expected} ({3+len(extra)}, height, width): ' + ', '.join(['R', 'G', 'B', *extra]))
+    in_file = np.empty_like(pixels)
+    in_file[np.array(scene_bands(len(pixels), extra))-1] = pixels
+    with MemoryFile() as f:
+        with f.open(driver='GTiff', count=len(pixels), height=pixels.shape[1], width=pixels.shape[2], dtype=pixels.dtype, crs=CRS, transform=rasterio.Affine(3, 0, 0, 0, -3, 0)) as raster: raster.write(in_file)
+        return np.concatenate([logits for _, logits, _ in self.scene(f.name)])
 
 # %% ../nbs/16_predict.ipynb #3d3dbc4d
 def settings_of(cfg, **overrides) -> PredictSettings:

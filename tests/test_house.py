@@ -61,7 +61,7 @@ def test_notebook_is_light_and_fresh(path):
     assert max(heavy, default=0) < 150_000, f'a figure of {max(heavy)//1000} kB'
 
 
-@pytest.mark.parametrize('name', ['00_data', '20_train', '30_calibrate', '40_infer'])
+@pytest.mark.parametrize('name', ['00_data', '20_train', '30_calibrate', '40_infer', '50_report'])
 def test_report_notebooks_have_parameters_in_run(name):
     cells = json.loads((ROOT/'nbs'/f'{name}.ipynb').read_text())['cells']
     tagged = [k for k, c in enumerate(cells) if 'parameters' in c['metadata'].get('tags', [])]
