@@ -103,7 +103,7 @@ def operating_point(calibration, region='') -> dict:
 
 def caveats(calibration) -> list:
     "What a reader of the map has to know about its thresholds."
-    points = {region: operating_point(calibration, region) for region in ('', *calibration.get('regions', {}))}
+    points = {region: operating_point(calibration, region) for region in ('', *(r for r, p in calibration.get('regions', {}).items() if not p.get('fallback')))}
     return [f'no threshold reaches the target precision {calibration["target_precision"]} at 1:{p["ratio"]}{f" in {region}" if region else ""}; '
             f'the map uses the one of best precision, {p["precision"]:.2f} ({p["precision_low"]:.2f} to {p["precision_high"]:.2f})'
             for region, p in points.items() if not p['reachable']]
