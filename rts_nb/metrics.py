@@ -449,6 +449,14 @@ def score_counts(self:ScoreHistogram, ratio=None, n_bins=56) -> ScoreCounts:
     if N_BINS//COARSE % n_bins: raise ValueError(f'n_bins is {n_bins}; expected a divisor of {N_BINS//COARSE}')
     return ScoreCounts(both.reshape(n_bins, -1).sum(1), BIN_EDGES[step - 1::step])
 
+# %% ../nbs/11_metrics.ipynb #0729f986
+@patch
+def tile_scores(self:ScoreHistogram, n_bins=56) -> np.ndarray:
+    "Pixels of every tile by score, (tiles, bins), in the bins of `score_counts`."
+    both = np.stack(self._background).astype(np.int64)
+    both[self.table.positive] += np.stack(self._rts) if self._rts else 0
+    return both.reshape(len(both), n_bins, -1).sum(2)
+
 # %% ../nbs/11_metrics.ipynb #181a6b4d
 def _pack(counts): # (3, bins) int64 -> first bin, bytes by rank
     used = np.flatnonzero(counts.any(0))
