@@ -598,7 +598,7 @@ def show_sizes(out_dir):
     out = Path(resolve(out_dir))
     slumps, log = gpd.read_parquet(out/'rts.parquet'), json.loads((out/'inference_log.json').read_text())
     areas = slumps['area_m2'].clip(lower=1.)
-    fig, (left, right) = plt.subplots(1, 2, figsize=(7.6, 2.8), dpi=80, layout='constrained')
+    fig, (left, right) = plt.subplots(1, 2, sharex=True, figsize=(7.6, 2.8), dpi=80, layout='constrained')
     left.hist(areas, np.geomspace(*(areas.min(), areas.max()*1.001) if len(areas) else (100, 1e4), 16), color='0.6', edgecolor='black', lw=.5)
     left.axvline(log['min_area_m2'], color='black', ls=':'); left.set(xscale='log', xlabel='area (m²); dotted: smallest kept', ylabel='slumps')
     left.yaxis.get_major_locator().set_params(integer=True)
