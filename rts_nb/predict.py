@@ -10,7 +10,7 @@ __all__ = ['SIGNATURE', 'PRECISIONS', 'LIMIT', 'VIEWS', 'SIBLINGS', 'SWATH', 'Pr
            'cut_window', 'settings_of', 'model_files', 'run_precision']
 
 # %% ../nbs/16_predict.ipynb #098690fe
-import collections, contextlib, dataclasses, os, warnings
+import collections, contextlib, dataclasses, json, os, warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -282,8 +282,8 @@ def check_values(pixels, # (C, h, w), of a part of a scene
 
 class OpenScene:
     "A scene on one grid in EPSG:3413, north up."
-    def __init__(self, rgb, bands, extra=None, extra_bands=(), valid=None):
-        self.rgb, self.bands, self.extra, self.extra_bands, self.valid = rgb, bands, extra, extra_bands, valid
+    def __init__(self, rgb, bands, extra=None, extra_bands=(), valid=None, lut=None):
+        self.rgb, self.bands, self.extra, self.extra_bands, self.valid, self.lut = rgb, bands, extra, extra_bands, valid, lut
         self.width, self.height, self.shape, self.transform, self.bounds = rgb.width, rgb.height, rgb.shape, rgb.transform, rgb.bounds
 
     def read(self, window) -> tuple:
@@ -295,11 +295,14 @@ class OpenScene:
         if self.valid: valid &= (self.valid.read(1, window=window) > 0) & (self.valid.read_masks(1, window=window) > 0)
         finite = np.isfinite(pixels).all(0)
         pixels[:, ~finite] = 0 # or one NaN would spread over its whole window
-        return pixels, valid & pixels[:3].any(0) & finite
+        valid &= pixels[:3].any(0) & finite
+        if self.lut is not None: # values, not data: what was nodata stays so
+            for band, new in zip(pixels, self.lut): band[:] = new[band.astype('u1') if band.dtype == np.uint8 else np.rint(band.clip(0, 255)).astype('u1')]
+        return pixels, valid
 
 @contextlib.contextmanager
 def open_scene(scene, # a Scene, or a path
-               extra_channels=()):
+               extra_channels=(), lut=None):
     "The scene, open; one that cannot serve is a DataError that names the file."
     scene = scene if isinstance(scene, Scene) else scene_of(scene)
     with contextlib.ExitStack() as stack:
@@ -310,7 +313,7 @@ def open_scene(scene, # a Scene, or a path
         numbers = extra and scene_bands(3+extra.count, extra_channels)
         if beside and not numbers: raise DataError(f'{show_path(scene.extra)} has {extra.count} band(s), expected {", ".join(extra_channels)}')
         valid = _beside(scene.valid, grid, Resampling.nearest, stack) if scene.valid else None
-        yield OpenScene(grid, bands, extra, [b-3 for b in numbers[3:]] if beside else (), valid)
+        yield OpenScene(grid, bands, extra, [b-3 for b in numbers[3:]] if beside else (), valid, lut)
 
 # %% ../nbs/16_predict.ipynb #b838e185
 def ahead(items, n=2):
@@ -362,7 +365,7 @@ class Predictor:
                  precision='auto'):         # 'auto', 'fp32', 'fp16' or 'bf16'
         self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         self.precision = resolve_precision(precision, self.device)
-        self.stats, self.settings = stats, settings
+        self.stats, self.settings, self.profile = stats, settings, None # of training, where the model directory has one
         self.margins = [round((settings.tile_size/s - settings.tile_size)/2) for s in settings.scales] # that each scale sees around a window
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()
 
@@ -429,11 +432,16 @@ def scene(self: Predictor,
           scene,           # a Scene, or the path of anything that GDAL reads
           by_scale=False,  # logits (scales, h, w) of each scale instead of the fused (h, w)?
           counts=None,     # a dict that gets `windows`, how many, and `skipped`, (row, column) of those that are all nodata
+          see=None,        # is called with the pixels (C, h, w) and validity (h, w) of every part as it is read; where swaths meet, some are read twice
+          lut=None,        # uint8 (3, 256): what to put for each value of R, G, B
           ):
     "Finished strips, top to bottom, swath by swath: (rasterio Window, logits float32 (h, w), valid bool (h, w)), on the grid of `open_scene`."
     cfg, counts, reach, path = self.settings, {} if counts is None else counts, max(self.margins), getattr(scene, 'path', scene)
-    size, check = cfg.tile_size, lambda pixels, valid: check_values(pixels, valid, self.stats, cfg.extra_channels, path)
-    with open_scene(scene, cfg.extra_channels) as src:
+    size = cfg.tile_size
+    def check(pixels, valid):
+        check_values(pixels, valid, self.stats, cfg.extra_channels, path)
+        if see: see(pixels, valid)
+    with open_scene(scene, cfg.extra_channels, lut) as src:
         tops, lefts = (window_starts(n, size, cfg.overlap) for n in (src.height, src.width))
         step = max(SWATH//(size-cfg.overlap), 1)*(size-cfg.overlap)
         counts |= dict(windows=len(tops)*len(lefts), skipped=set())
@@ -491,4 +499,6 @@ def from_dir(cls: Predictor,
     except (RuntimeError, SafetensorError) as e:
         raise RunError(f'{show_path(folder/"model.safetensors")} does not fit {cfg.model.architecture} with {cfg.model.encoder} ({" ".join(str(e).split())[:160]})') from None
     stats = load_stats(folder/'normalization_stats.json', cfg.data.extra_channels)
-    return cls(model, stats, settings_of(cfg, **overrides), device, precision or run_precision(cfg.train.precision, device))
+    predictor, profile = cls(model, stats, settings_of(cfg, **overrides), device, precision or run_precision(cfg.train.precision, device)), folder/'training_profile.json'
+    if profile.exists(): predictor.profile = json.loads(profile.read_text())
+    return predictor
