@@ -463,7 +463,9 @@ def array(self: Predictor, pixels # (C, H, W), uint8, or float32 where there are
     in_file[np.array(scene_bands(len(pixels), extra))-1] = pixels
     with MemoryFile() as f:
         with f.open(driver='GTiff', count=len(pixels), height=pixels.shape[1], width=pixels.shape[2], dtype=pixels.dtype, crs=CRS, transform=rasterio.Affine(3, 0, 0, 0, -3, 0)) as raster: raster.write(in_file)
-        return np.concatenate([logits for _, logits, _ in self.scene(f.name)])
+        logits = np.zeros(pixels.shape[1:], np.float32)
+        for w, strip, _ in self.scene(f.name): logits[w.row_off:w.row_off+w.height, w.col_off:w.col_off+w.width] = strip
+        return logits
 
 # %% ../nbs/16_predict.ipynb #3d3dbc4d
 def settings_of(cfg, **overrides) -> PredictSettings:
