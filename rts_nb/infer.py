@@ -16,7 +16,7 @@ __all__ = ['RASTERS', 'BOX', 'PARTS', 'FALSE_ALARMS', 'MATCHED', 'NODATA', 'MASK
            'show_extremes', 'graticule', 'write_page', 'show_shift', 'detections', 'left_out', 'results', 'main']
 
 # %% ../nbs/40_infer.ipynb #68fbd89d
-import argparse, contextlib, datetime, errno, functools, glob, hashlib, html, importlib, itertools, json, math, os, shutil, sys, tempfile, time, types
+import argparse, contextlib, datetime, errno, functools, glob, hashlib, html, importlib, itertools, json, math, os, shutil, socket, sys, tempfile, time, types
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -550,11 +550,14 @@ def ray_cluster():
     try: import ray
     except ImportError: raise ConfigError("engine 'ray' needs the package ray, which is not installed: pip install ray (requirements.txt has the version); or use engine 'local'") from None
     if ray.is_initialized(): yield ray; return
-    address = os.environ.get('RAY_ADDRESS', 'local')
     os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
-    try: ray.init(address, log_to_driver=False, logging_level='ERROR', runtime_env=dict(env_vars=dict(RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES='1')), # see `task_device`
-                  **(dict(include_dashboard=False) if address == 'local' else {}))
-    except (ConnectionError, ValueError) as e: raise RunError(f'no Ray cluster answers at RAY_ADDRESS={address} ({str(e).splitlines()[0]}); start one with ray start, or unset RAY_ADDRESS for this machine alone') from None
+    address = os.environ.get('RAY_ADDRESS', 'local')
+    host, _, port = address.removeprefix('ray://').rpartition(':')
+    try:
+        if port.isdigit(): socket.create_connection((host, int(port)), timeout=10).close() # Ray itself waits a quarter of an hour for an answer
+        ray.init(address, log_to_driver=False, logging_level='ERROR', runtime_env=dict(env_vars=dict(RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES='1')), # see `task_device`
+                 **(dict(include_dashboard=False) if address == 'local' else {}))
+    except (OSError, ValueError) as e: raise RunError(f'Ray cannot be reached at {address} ({str(e).splitlines()[0]}); RAY_ADDRESS names a cluster made by ray start, without it this machine alone is used') from None
     try: yield ray
     finally: ray.shutdown()
 
