@@ -9,8 +9,9 @@
 # No credentials are in the image: give them to a container when it starts, read-only (-v key.json:/run/key.json:ro -e GOOGLE_APPLICATION_CREDENTIALS=/run/key.json).
 FROM python:3.11-slim-bookworm
 
+# libexpat1 is what rasterio's wheel takes from the system.
 # hadolint ignore=DL3008
-RUN apt-get update && apt-get install -y --no-install-recommends git make && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends git make libexpat1 && rm -rf /var/lib/apt/lists/*
 
 # What has to be set before Python and CUDA start: all that the Makefile sets.
 ENV PYTHONHASHSEED=42 \

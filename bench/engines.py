@@ -63,7 +63,7 @@ if __name__ == '__main__':
     for what in rounds[0]:
         values = sorted(r[what] for r in rounds)
         print(f'{what:<71}{statistics.median(values):>9.0f}  ({values[0]:.0f} … {values[-1]:.0f})')
-    rate, hand = (statistics.median(r[k] for r in rounds) for k in ('all', 'scheduled'))
+    rate, handed = (statistics.median(r[k] for r in rounds) for k in ('all', 'scheduled'))
     few, many = (n/rate/3600 for n in TILES)
-    print(f'{TILES[0]/1e6:.0f} to {TILES[1]/1e6:.0f} million tiles of their own cost one caller {few:.1f} to {many:.1f} hours, {1e3/rate:.2f} ms each. What it hands out keeps busy {hand:.0f} GPUs on tiles of a second, '
-          f'{hand/10:.0f} on tiles of a tenth of a second; beyond that, or with less time, chunks of the table and --merge, or scenes of more than one tile.')
+    print(f'{TILES[0]/1e6:.0f} to {TILES[1]/1e6:.0f} million tiles, each a task of its own, take one caller {few:.1f} to {many:.1f} hours ({1e3/rate:.2f} ms each). It can keep {handed/10:.0f} GPUs busy with tiles of 0.1 s, {handed:.0f} with tiles of 1 s; '
+          f'for more, scenes of many tiles, or chunks of the table and --merge.')

@@ -4,16 +4,17 @@
 
 # %% auto #0
 __all__ = ['RASTERS', 'BOX', 'PARTS', 'FALSE_ALARMS', 'MATCHED', 'NODATA', 'MASK_NODATA', 'GEOD', 'TO_DEGREES', 'COLUMNS',
-           'IN_PARTS', 'CACHE', 'ARCTIC_KM2', 'BUDGET_USD', 'RETRIES', 'AHEAD', 'ENGINES', 'PAGE', 'read_tiles',
-           'list_scenes', 'load_calibration', 'operating_point', 'caveats', 'notes', 'stability_index', 'chance_level',
-           'Seen', 'of_parts', 'shift_watch', 'shift_warnings', 'matching', 'cog_faults', 'cog', 'write_rasters',
-           'smooth_outline', 'pixel_polygons', 'geodesic_size', 'layer', 'measured', 'tiles_of', 'inside', 'statistics',
-           'find_slumps', 'merge_scenes', 'write_mosaic', 'digest', 'identity', 'differences', 'claim_map', 'writing',
-           'clear_unfinished', 'hold', 'finished_scene', 'map_scene', 'write_layers', 'write_log', 'ray_cluster',
-           'task_share', 'on_ray', 'task_device', 'task_predictor', 'window_pixels', 'largest_first', 'local_engine',
-           'ray_engine', 'finish_map', 'infer', 'check_complete', 'finished_map', 'merge_maps', 'map_path', 'what_runs',
-           'draw_graticule', 'draw_scale_bar', 'draw_scene', 'show_map', 'footprints', 'show_where', 'show_sizes',
-           'show_extremes', 'graticule', 'write_page', 'show_shift', 'detections', 'left_out', 'results', 'main']
+           'IN_PARTS', 'CACHE', 'ARCTIC_KM2', 'BUDGET_USD', 'RETRIES', 'AHEAD', 'PIXEL_M', 'ENGINES', 'PAGE',
+           'read_tiles', 'list_scenes', 'load_calibration', 'operating_point', 'caveats', 'notes', 'stability_index',
+           'chance_level', 'Seen', 'of_parts', 'shift_watch', 'shift_warnings', 'matching', 'cog_faults', 'cog',
+           'write_rasters', 'smooth_outline', 'pixel_polygons', 'geodesic_size', 'layer', 'measured', 'tiles_of',
+           'inside', 'statistics', 'find_slumps', 'merge_scenes', 'write_mosaic', 'digest', 'identity', 'differences',
+           'claim_map', 'writing', 'clear_unfinished', 'hold', 'finished_scene', 'map_scene', 'write_layers',
+           'write_log', 'ray_cluster', 'task_share', 'on_ray', 'task_device', 'task_predictor', 'window_pixels',
+           'largest_first', 'local_engine', 'ray_engine', 'finish_map', 'infer', 'check_complete', 'finished_map',
+           'merge_maps', 'map_path', 'what_runs', 'draw_graticule', 'draw_scale_bar', 'draw_scene', 'show_map',
+           'footprints', 'show_where', 'show_sizes', 'show_extremes', 'graticule', 'write_page', 'show_shift',
+           'detections', 'left_out', 'results', 'main']
 
 # %% ../nbs/40_infer.ipynb #68fbd89d
 import argparse, contextlib, datetime, errno, functools, glob, hashlib, html, importlib, itertools, json, math, os, shutil, socket, sys, tempfile, time, types
@@ -603,11 +604,15 @@ def _map_task(model, scene, out, name, work, *more):
     with tempfile.TemporaryDirectory(dir=work, prefix=f'{name}.') as own: map_scene(task_predictor(*model), scene, out, name, Path(own), *more)
 
 # %% ../nbs/40_infer.ipynb #385a2a30
+PIXEL_M = 3. # of PlanetScope, near enough to sort boxes by
+
 def window_pixels(scene: Scene, cfg) -> int:
-    "How many pixels the windows of a scene have together; 0 if it cannot be opened."
-    try:
-        with open_scene(scene, cfg.extra_channels) as grid: shape = grid.shape
-    except DataError: return 0
+    "How many pixels the windows of a scene have together; 0 if it cannot be opened. Where a table gives its box, nothing is opened."
+    if scene.bounds: shape = [max(round((high-low)/PIXEL_M), 1) for low, high in (scene.bounds[1::2], scene.bounds[::2])]
+    else:
+        try:
+            with open_scene(scene, cfg.extra_channels) as grid: shape = grid.shape
+        except DataError: return 0
     return math.prod(len(window_starts(n, cfg.tile_size, cfg.overlap)) for n in shape) * cfg.tile_size**2
 
 def largest_first(scenes: dict, cfg) -> dict:
@@ -729,7 +734,7 @@ def merge_maps(maps,    # folders of finished maps
     found, out = {Path(resolve(m)): finished_map(m) for m in maps}, Path(resolve(out_dir))
     owners, (who, first) = _owners(found), next(iter(found.values()))
     model_dir = model_dir or first['model']
-    if not resolve(model_dir).is_dir(): raise RunError(f'the model of these maps, {model_dir}, is not here; name its folder with model_dir (--model-dir)')
+    if not Path(resolve(model_dir)).is_dir(): raise RunError(f'the model of these maps, {model_dir}, is not here; name its folder with model_dir (--model-dir)')
     calibration, cfg = load_calibration(model_dir), load_config(Path(resolve(model_dir))/'config.yaml')
     settings = settings_of(cfg, **calibration['predictor'], overlap=who['overlap'])
     now = json.loads(json.dumps(identity(model_dir, calibration, types.SimpleNamespace(settings=settings, precision=who['precision']), who['min_area_m2'], who['histogram_matching'])))
