@@ -1,31 +1,43 @@
-# The environment of requirements.txt for a GPU machine (CUDA 13 wheels: NVIDIA driver 580 or newer on the host).
+# Training and inference on a GPU machine: the environment of requirements.txt (CUDA 13 wheels: NVIDIA driver 580 or newer on the host).
 #   docker build -t rts_nb --build-arg COMMIT=$(git rev-parse --short=12 HEAD) .
-# The mounted runs/ must be writable by user 1000.
-#   docker run --gpus all --shm-size 16g -v /data/rts:/app/data/rts -v "$PWD/runs:/app/runs" rts_nb
+# Data, runs and maps are mounted, and runs/ must be writable by user 1000:
+#   docker run --rm --gpus all --shm-size 16g -v /data/rts:/app/data/rts -v "$PWD/runs:/app/runs" rts_nb
+#   docker run --rm --gpus all --shm-size 16g -v /data/scenes:/app/data/scenes:ro -v "$PWD/runs:/app/runs" rts_nb \
+#       python -m rts_nb.infer --model-dir runs/baseline/seed-42 --scenes data/scenes --out-dir runs/maps/2025
+# Nothing listens by itself. What does (JupyterLab, MLflow, Ray's dashboard) is published on the host's loopback alone:
+#   docker run --rm --gpus all --shm-size 16g -p 127.0.0.1:8888:8888 -v "$PWD/runs:/app/runs" rts_nb jupyter lab --ip 0.0.0.0 --no-browser
+# No credentials are in the image: give them to a container when it starts, read-only (-v key.json:/run/key.json:ro -e GOOGLE_APPLICATION_CREDENTIALS=/run/key.json).
 FROM python:3.11-slim-bookworm
 
-RUN apt-get update && apt-get install -y --no-install-recommends git make && rm -rf /var/lib/apt/lists/*
+# libexpat1 is what rasterio's wheel takes from the system.
+# hadolint ignore=DL3008
+RUN apt-get update && apt-get install -y --no-install-recommends git make libexpat1 && rm -rf /var/lib/apt/lists/*
 
-# PYTHONHASHSEED acts only if it is set before Python starts, the cuBLAS workspace before CUDA does.
+# What has to be set before Python and CUDA start: all that the Makefile sets.
 ENV PYTHONHASHSEED=42 \
     CUBLAS_WORKSPACE_CONFIG=:4096:8 \
     OMP_WAIT_POLICY=PASSIVE \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    NO_ALBUMENTATIONS_UPDATE=1 \
+    RAY_USAGE_STATS_ENABLED=0 \
     RTS_CONFIG=configs/baseline.yaml \
-    MLFLOW_DISABLE_TELEMETRY=true NO_ALBUMENTATIONS_UPDATE=1 \
-    PIP_NO_CACHE_DIR=1
+    PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1
 
 RUN useradd --create-home --uid 1000 rts && mkdir /app && chown rts:rts /app
-USER rts
+USER 1000
 WORKDIR /app
 ENV PATH=/home/rts/venv/bin:$PATH
 
-COPY --chown=rts:rts requirements.txt settings.ini setup.py ./
+COPY --chown=rts:rts requirements.txt ./
 RUN python -m venv /home/rts/venv && pip install -r requirements.txt
 COPY --chown=rts:rts . .
+RUN pip install --no-build-isolation --no-deps -e '.[public,ray]' \
+ && python -m ipykernel install --sys-prefix --name python3 --display-name python3 \
+    --env PYTHONHASHSEED 42 --env CUBLAS_WORKSPACE_CONFIG :4096:8 --env OMP_WAIT_POLICY PASSIVE \
+    --env MLFLOW_DISABLE_TELEMETRY true --env NO_ALBUMENTATIONS_UPDATE 1 --env RAY_USAGE_STATS_ENABLED 0 \
+ && mkdir -p runs data
 ARG COMMIT
 ENV RTS_COMMIT=$COMMIT
-RUN pip install --no-build-isolation --no-deps -e '.[public]' \
- && python -m ipykernel install --sys-prefix --name python3 --display-name python3 --env PYTHONHASHSEED 42 --env CUBLAS_WORKSPACE_CONFIG :4096:8 --env OMP_WAIT_POLICY PASSIVE \
- && mkdir -p runs data
 
 CMD ["papermill", "nbs/20_train.ipynb", "runs/20_train.ipynb"]

@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed-$(shell cat requirements.txt settings.ini setup.py |
 
 # What has to be set before Python starts. The kernel and the activated environment carry these too; nbdev_test starts no kernel, so they are
 # exported here as well. OMP_WAIT_POLICY: two computing processes that wait by spinning bring each other to a crawl.
-SETTINGS := PYTHONHASHSEED=42 CUBLAS_WORKSPACE_CONFIG=:4096:8 OMP_WAIT_POLICY=PASSIVE MLFLOW_DISABLE_TELEMETRY=true NO_ALBUMENTATIONS_UPDATE=1
+SETTINGS := PYTHONHASHSEED=42 CUBLAS_WORKSPACE_CONFIG=:4096:8 OMP_WAIT_POLICY=PASSIVE MLFLOW_DISABLE_TELEMETRY=true NO_ALBUMENTATIONS_UPDATE=1 RAY_USAGE_STATS_ENABLED=0
 export $(foreach v,$(SETTINGS),$(firstword $(subst =, ,$(v))))
 $(foreach v,$(SETTINGS),$(eval $(subst =,:=,$(v))))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -43,7 +43,7 @@ $(STAMP):
 	touch $(VENV)/.installing; rm -f $(VENV)/.installed-*
 	echo 'installing into $(VENV): about 6 GB and some minutes, the first time only'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e '.[public]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e '.[public,ray]'
 	$(BIN)/python -m ipykernel install --sys-prefix --name python3 --display-name python3 $(foreach v,$(SETTINGS),--env $(subst =, ,$(v))) >/dev/null
 	sed -i '/^export PYTHONHASHSEED/d' $(BIN)/activate; echo 'export $(SETTINGS)' >> $(BIN)/activate
 	if git rev-parse --git-dir >/dev/null 2>&1; then git config diff.ipynb.textconv '$(BIN)/jupyter nbconvert --log-level=ERROR --to markdown --stdout'; fi

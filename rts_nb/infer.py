@@ -4,17 +4,20 @@
 
 # %% auto #0
 __all__ = ['RASTERS', 'BOX', 'PARTS', 'FALSE_ALARMS', 'MATCHED', 'NODATA', 'MASK_NODATA', 'GEOD', 'TO_DEGREES', 'COLUMNS',
-           'IN_PARTS', 'CACHE', 'ARCTIC_KM2', 'BUDGET_USD', 'PAGE', 'read_tiles', 'list_scenes', 'load_calibration',
-           'operating_point', 'caveats', 'notes', 'stability_index', 'chance_level', 'Seen', 'of_parts', 'shift_watch',
-           'shift_warnings', 'matching', 'cog_faults', 'cog', 'write_rasters', 'smooth_outline', 'pixel_polygons',
-           'geodesic_size', 'layer', 'measured', 'tiles_of', 'inside', 'statistics', 'find_slumps', 'merge_scenes',
-           'write_mosaic', 'digest', 'identity', 'claim_map', 'writing', 'hold', 'finished_scene', 'map_scene',
-           'write_layers', 'write_log', 'infer', 'check_complete', 'map_path', 'what_runs', 'draw_graticule',
-           'draw_scale_bar', 'draw_scene', 'show_map', 'footprints', 'show_where', 'show_sizes', 'show_extremes',
-           'graticule', 'write_page', 'show_shift', 'detections', 'left_out', 'results', 'main']
+           'IN_PARTS', 'CACHE', 'ARCTIC_KM2', 'BUDGET_USD', 'RETRIES', 'AHEAD', 'PIXEL_M', 'ENGINES', 'PAGE',
+           'read_tiles', 'list_scenes', 'load_calibration', 'operating_point', 'caveats', 'notes', 'stability_index',
+           'chance_level', 'Seen', 'of_parts', 'shift_watch', 'shift_warnings', 'matching', 'cog_faults', 'cog',
+           'write_rasters', 'smooth_outline', 'pixel_polygons', 'geodesic_size', 'layer', 'measured', 'tiles_of',
+           'inside', 'statistics', 'find_slumps', 'merge_scenes', 'write_mosaic', 'digest', 'identity', 'differences',
+           'claim_map', 'writing', 'clear_unfinished', 'hold', 'finished_scene', 'map_scene', 'write_layers',
+           'write_log', 'ray_cluster', 'task_share', 'on_ray', 'task_device', 'task_predictor', 'window_pixels',
+           'largest_first', 'local_engine', 'ray_engine', 'finish_map', 'infer', 'check_complete', 'finished_map',
+           'merge_maps', 'map_path', 'what_runs', 'draw_graticule', 'draw_scale_bar', 'draw_scene', 'show_map',
+           'footprints', 'show_where', 'show_sizes', 'show_extremes', 'graticule', 'write_page', 'show_shift',
+           'detections', 'left_out', 'results', 'main']
 
 # %% ../nbs/40_infer.ipynb #68fbd89d
-import argparse, contextlib, datetime, errno, glob, hashlib, html, json, os, shutil, sys, time
+import argparse, contextlib, datetime, errno, functools, glob, hashlib, html, importlib, itertools, json, math, os, shutil, socket, sys, tempfile, time, types
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -42,9 +45,9 @@ from scipy.special import expit
 from shapely import Polygon
 
 from .config import load_config, runs_root
-from .data import CRS, ConfigError, DataError, RTSError, RunError, atomic, check_parameters, is_virtual, progress, resolve, show_path, write_json
+from .data import CRS, ConfigError, DataError, RTSError, RunError, atomic, check_parameters, in_threads, is_virtual, progress, resolve, show_path, write_json
 from .metrics import N_BINS, score_bins
-from .predict import SIBLINGS, Predictor, Scene, ahead, check_settings, fuse, model_files, open_scene, scene_of, signature, window_starts
+from .predict import SIBLINGS, Predictor, Scene, ahead, check_settings, fuse, model_files, open_scene, scene_of, settings_of, signature, training_profile, window_starts
 from .train import collect_reports, device_name, environment, expect_report, keep_figure, report_path
 
 # %% ../nbs/40_infer.ipynb #20050001
@@ -204,7 +207,7 @@ def cog_faults(path) -> list:
         directories, starts = ([number(name, **k) for k in levels] for name in ('IFD_OFFSET', 'BLOCK_OFFSET_0_0'))
         end = sum(number(f'BLOCK_{name}_{(f.width-1)//bw}_{(f.height-1)//bh}') for name in ('OFFSET', 'SIZE'))
         small = max(f.shape) <= 512
-        checks = {'it is not laid out as a COG': f.tags(ns='IMAGE_STRUCTURE').get('LAYOUT') == 'COG', 'it has no tiles': small or bw < f.width, 'it lacks overviews': small or len(levels) > 1, 'directories are out of order': directories == sorted(directories) and directories[0] < 600,
+        checks = {'it is not laid out as a COG': f.tags(ns='IMAGE_STRUCTURE').get('LAYOUT') == 'COG', 'it has no tiles': not 1024 < bw == f.width, 'it lacks overviews': small or len(levels) > 1, 'directories are out of order': directories == sorted(directories) and directories[0] < 600,
                   'data are out of order': starts == sorted(starts, reverse=True), 'its last block is cut off': 0 < end <= os.path.getsize(path)}
         return [fault for fault, fine in checks.items() if not fine]
 
@@ -435,15 +438,17 @@ def identity(model_dir, calibration, predictor: Predictor, min_area_m2, histogra
                 region_thresholds={r: operating_point(calibration, r)['threshold'] for r in calibration.get('regions', {})},
                 **signature(cfg), overlap=cfg.overlap, tile_size=cfg.tile_size, precision=predictor.precision, min_area_m2=min_area_m2)
 
+def differences(there: dict, now: dict) -> str:
+    "What differs between two identities, the first three of it."
+    return '; '.join([f'{k} {there.get(k)} there, {v} now' for k, v in now.items() if there.get(k) != v][:3])
+
 def claim_map(out: Path, who: dict, fresh=False):
     "Notes in a map's folder what makes it; RunError if that is something else than what made what is there."
     note = out/'manifest.json'
     if fresh and note.exists():
         for f in (*out.glob('parts/*'), *out.glob('*_probability.tif'), *out.glob('*_mask.tif'), *out.glob('rts.*'), *out.glob('mosaic.vrt'), *out.glob('inference_log.json'), note): f.unlink()
     if not note.exists(): write_json(note, who)
-    there = json.loads(note.read_text())
-    other = [f'{k} {there.get(k)} there, {v} now' for k, v in who.items() if there.get(k) != v]
-    if other: raise RunError(f'{show_path(out)} holds a map of another model or other settings ({"; ".join(other[:3])}); choose another out_dir, or fresh=True to replace it')
+    if other := differences(json.loads(note.read_text()), who): raise RunError(f'{show_path(out)} holds a map of another model or other settings ({other}); choose another out_dir, or fresh=True to replace it')
 
 @contextlib.contextmanager
 def writing(out: Path, what):
@@ -451,6 +456,10 @@ def writing(out: Path, what):
     try: yield
     except (OSError, RasterioError, DataSourceError, DataLayerError) as e:
         raise RunError(f'{show_path(out)}: {what} could not be written ({" ".join(str(e.__cause__ or e).split())[:160]}); finished scenes are kept, make room and run again to go on') from None
+
+def clear_unfinished(out: Path):
+    "Clears away what a killed process left in a map's folder under temporary names."
+    for left in (*out.glob('.????????.*'), *out.glob('parts/.????????.*')): left.unlink()
 
 @contextlib.contextmanager
 def hold(out: Path):
@@ -462,7 +471,7 @@ def hold(out: Path):
     try:
         shutil.rmtree(work, ignore_errors=True)
         with writing(out, 'the folder for unfinished work'): work.mkdir(); (out/'parts').mkdir(exist_ok=True)
-        for left in (*out.glob('.????????.*'), *out.glob('parts/.????????.*')): left.unlink()
+        clear_unfinished(out)
         yield work
     finally: shutil.rmtree(work, ignore_errors=True); lock.release()
 
@@ -535,6 +544,108 @@ def write_log(out: Path, model_dir, who: dict, calibration, parts: list, failed:
     with writing(out, 'the log'): write_json(out/'inference_log.json', log)
     return log
 
+# %% ../nbs/40_infer.ipynb #c675c06a
+@contextlib.contextmanager
+def ray_cluster():
+    "Ray, connected to $RAY_ADDRESS or to a cluster of this machine; one that was connected already stays so."
+    try: import ray
+    except ImportError: raise ConfigError("engine 'ray' needs the package ray, which is not installed: pip install ray (requirements.txt has the version); or use engine 'local'") from None
+    if ray.is_initialized(): yield ray; return
+    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+    address = os.environ.get('RAY_ADDRESS', 'local')
+    host, _, port = address.removeprefix('ray://').rpartition(':')
+    try:
+        if port.isdigit(): socket.create_connection((host, int(port)), timeout=10).close() # Ray itself waits a quarter of an hour for an answer
+        ray.init(address, log_to_driver=False, logging_level='ERROR', runtime_env=dict(env_vars=dict(RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES='1')), # see `task_device`
+                 **(dict(include_dashboard=False) if address == 'local' else {}))
+    except (OSError, ValueError) as e: raise RunError(f'Ray cannot be reached at {address} ({str(e).splitlines()[0]}); RAY_ADDRESS names a cluster made by ray start, without it this machine alone is used') from None
+    try: yield ray
+    finally: ray.shutdown()
+
+# %% ../nbs/40_infer.ipynb #984249d5
+RETRIES, AHEAD = 2, 1000
+
+def task_share(nodes, # of ray.nodes()
+               device=None) -> dict:
+    "What a task takes of a cluster, as arguments of ray.remote."
+    gpus = [n['Resources'] for n in nodes if n['Alive'] and n['Resources'].get('GPU') and device != 'cpu']
+    return dict(num_gpus=1, num_cpus=min(int(n.get('CPU', 0)//n['GPU']) for n in gpus)) if gpus else dict(num_cpus=1)
+
+def on_ray(ray, task, calls, share):
+    "(key, result or exception) of task(*args) for each (key, args), as they end."
+    remote = ray.remote(**share, max_calls=0, max_retries=RETRIES, retry_exceptions=True)(task) # max_calls: a worker lives on, also on a GPU
+    waiting, running = iter(calls), {}
+    while running := running | {remote.remote(*args): key for key, args in itertools.islice(waiting, AHEAD-len(running))}:
+        first, rest = ray.wait(list(running))
+        for done in first + (ray.wait(rest, num_returns=len(rest), timeout=0)[0] if rest else []):
+            try: result = ray.get(done)
+            except ray.exceptions.RayError as e: result = getattr(e, 'cause', None) or e
+            yield running.pop(done), result
+
+# %% ../nbs/40_infer.ipynb #a19e3494
+def task_device(ids, # of ray.get_gpu_ids()
+                ) -> str:
+    "The device of a Ray task: its GPU, among those that its process sees, or the CPU."
+    seen = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')
+    return 'cpu' if not ids else f'cuda:{seen.index(str(ids[0])) if str(ids[0]) in seen else ids[0]}'
+
+@functools.lru_cache(maxsize=1)
+def _kept(model_dir, device, precision, settings) -> Predictor: return Predictor.from_dir(model_dir, device, precision, **json.loads(settings))
+
+def task_predictor(model_dir, precision, settings) -> Predictor:
+    "The predictor of this Ray worker; `settings` as JSON."
+    return _kept(model_dir, task_device(importlib.import_module('ray').get_gpu_ids()), precision, settings)
+
+def _about_task(*model):
+    p = task_predictor(*model)
+    return dict(settings=p.settings, precision=p.precision, profile=p.profile)
+
+def _map_task(model, scene, out, name, work, *more):
+    with tempfile.TemporaryDirectory(dir=work, prefix=f'{name}.') as own: map_scene(task_predictor(*model), scene, out, name, Path(own), *more)
+
+# %% ../nbs/40_infer.ipynb #385a2a30
+PIXEL_M = 3. # of PlanetScope, near enough to sort boxes by
+
+def window_pixels(scene: Scene, cfg) -> int:
+    "How many pixels the windows of a scene have together; 0 if it cannot be opened. Where a table gives its box, nothing is opened."
+    if scene.bounds: shape = [max(round((high-low)/PIXEL_M), 1) for low, high in (scene.bounds[1::2], scene.bounds[::2])]
+    else:
+        try:
+            with open_scene(scene, cfg.extra_channels) as grid: shape = grid.shape
+        except DataError: return 0
+    return math.prod(len(window_starts(n, cfg.tile_size, cfg.overlap)) for n in shape) * cfg.tile_size**2
+
+def largest_first(scenes: dict, cfg) -> dict:
+    "The scenes, those with most work first."
+    work = dict(zip(scenes, in_threads(lambda s: window_pixels(s, cfg), list(scenes.values()), 'sizes', 'scene')))
+    return dict(sorted(scenes.items(), key=lambda item: -work[item[0]]))
+
+# %% ../nbs/40_infer.ipynb #0e85b925
+@contextlib.contextmanager
+def local_engine(model_dir, device, precision, settings: dict):
+    "The predictor, and the function that maps scenes with it in this process."
+    predictor = Predictor.from_dir(model_dir, device, precision, **settings)
+    yield predictor, functools.partial(_map_scenes, predictor)
+
+@contextlib.contextmanager
+def ray_engine(model_dir, device, precision, settings: dict):
+    "What the predictors of a Ray cluster have in common (settings, precision, profile), and the function that maps scenes with them."
+    with ray_cluster() as ray:
+        share, tasks = task_share(ray.nodes(), device), importlib.import_module('rts_nb.infer') # what workers can import, also when this is a notebook or __main__
+        model = [str(resolve(model_dir)), precision, json.dumps(settings)]
+        (_, about), = on_ray(ray, tasks._about_task, [('', model)], share)
+        if isinstance(about, Exception): raise about
+        model[1] = about['precision']
+        def map_scenes(scenes, out, work, *more):
+            todo = largest_first({n: s for n, s in scenes.items() if not finished_scene(out, n, s)}, about['settings'])
+            ends = on_ray(ray, tasks._map_task, ((n, (model, s, out, n, work, *more)) for n, s in todo.items()), share)
+            failed = {n: str(e) if isinstance(e, RTSError) else f'{n}: {type(e).__name__}, {str(e).splitlines()[0]}' for n, e in progress(ends, 'scenes', len(todo), 'scene') if e}
+            clear_unfinished(out)
+            return failed
+        yield types.SimpleNamespace(**about), map_scenes
+
+ENGINES = dict(local=local_engine, ray=ray_engine)
+
 # %% ../nbs/40_infer.ipynb #ae36eea1
 def _records(out: Path) -> list:
     "The records of all finished scenes of a map, by name."
@@ -549,38 +660,90 @@ def _map_scenes(predictor, scenes: dict, out: Path, work, who, warnings) -> dict
         except DataError as e: failed[name] = str(e)
     return failed
 
+def finish_map(out: Path, model_dir, calibration, who: dict, failed: dict, warnings) -> dict:
+    "Writes what belongs to the whole map, from the records of its scenes; the content of inference_log.json."
+    parts, profile, cfg = _records(out), training_profile(model_dir), load_config(Path(resolve(model_dir))/'config.yaml')
+    if not parts: raise DataError('; '.join(failed.values()))
+    seen = of_parts(profile, parts)
+    shift = shift_watch(profile, seen) if seen else None
+    warnings = warnings + shift_warnings(shift or {})
+    return write_log(out, model_dir, who, calibration, parts, failed, *write_layers(out, parts, who, warnings), cfg.cost.hourly_usd, warnings, shift)
+
 def infer(model_dir,  # a calibrated run
           scenes,     # a raster, a folder, a glob, a table of tiles, or a list of these
           out_dir,    # the map's folder; what is finished in it is not done again
           min_area_m2=100., # smaller detections are dropped and counted
           fresh=False,      # throw away what is in out_dir first?
-          device=None, precision=None, engine='local',
+          device=None, precision=None, engine='local', # or 'ray'
           histogram_matching=False, # bring the colours of each scene to those of training first? The calibration was made without
           **settings # of the predictor: batch_size and overlap freely, others only as calibrated
           ) -> dict:
     "Maps the scenes and gives the content of inference_log.json."
-    if engine != 'local': raise ConfigError(f'engine {engine!r} is not known; there is local')
+    if engine not in ENGINES: raise ConfigError(f'engine {engine!r} is not known; there are {" and ".join(ENGINES)}')
     calibration = load_calibration(model_dir)
-    predictor = Predictor.from_dir(model_dir, device, precision, **(calibration['predictor'] | settings))
-    check_settings(calibration, predictor.settings)
-    found, out, cfg = list_scenes(scenes), Path(resolve(out_dir)), load_config(Path(resolve(model_dir))/'config.yaml')
-    if histogram_matching and of_parts(predictor.profile, []) is None: raise RunError(f'{show_path(resolve(model_dir))} has no training_profile.json with histograms to match; train it again, or go without histogram_matching')
-    who, warnings = identity(model_dir, calibration, predictor, min_area_m2, histogram_matching), caveats(calibration) + [MATCHED]*histogram_matching
-    with hold(out) as work:
+    found, out, settings = list_scenes(scenes), Path(resolve(out_dir)), calibration['predictor'] | settings
+    check_settings(calibration, settings_of(load_config(Path(resolve(model_dir))/'config.yaml'), **settings))
+    if histogram_matching and of_parts(training_profile(model_dir), []) is None: raise RunError(f'{show_path(resolve(model_dir))} has no training_profile.json with histograms to match; train it again, or go without histogram_matching')
+    with ENGINES[engine](model_dir, device, precision, settings) as (predictor, map_scenes), hold(out) as work:
+        who, warnings = identity(model_dir, calibration, predictor, min_area_m2, histogram_matching), caveats(calibration) + [MATCHED]*histogram_matching
         with writing(out, 'its manifest'): claim_map(out, who, fresh)
         log = out/'inference_log.json'
         if log.exists() and all(finished_scene(out, *s) for s in found.items()) and not (done := json.loads(log.read_text()))['scenes_failed'] and done['scenes'] == _records(out): return done
-        failed = _map_scenes(predictor, found, out, work, who, warnings)
-        parts = _records(out)
-        if not parts: raise DataError('; '.join(failed.values()))
-        seen = of_parts(predictor.profile, parts)
-        shift = shift_watch(predictor.profile, seen) if seen else None
-        warnings = warnings + shift_warnings(shift or {})
-        return write_log(out, model_dir, who, calibration, parts, failed, *write_layers(out, parts, who, warnings), cfg.cost.hourly_usd, warnings, shift)
+        return finish_map(out, model_dir, calibration, who, map_scenes(found, out, work, who, warnings), warnings)
 
 def check_complete(log):
     "Raises a DataError if scenes failed, so that whoever started the run can tell by its exit status."
     if failed := log['scenes_failed']: raise DataError(f'{len(failed)} of {log["scenes_done"]+len(failed)} scenes failed, the rest is finished: ' + '; '.join(failed.values()))
+
+# %% ../nbs/40_infer.ipynb #4039f8e6
+def finished_map(path) -> tuple:
+    "(manifest, log) of a map whose log tells of every record; RunError if the map is not finished."
+    folder = Path(resolve(path))
+    if not all((folder/f).is_file() for f in ('manifest.json', 'inference_log.json')): raise RunError(f'{show_path(folder)} holds no finished map (no manifest.json or no inference_log.json); run inference there to its end first')
+    who, log = (json.loads((folder/f).read_text()) for f in ('manifest.json', 'inference_log.json'))
+    lacking = [p['scene'] for p in log['scenes'] if not all((folder/f).exists() for f in _files(p['scene']))]
+    if lacking or log['scenes'] != _records(folder): raise RunError(f'{show_path(folder)} is not finished ({f"files of {lacking[0]} are missing" if lacking else "its log does not tell of all its scenes"}); run inference there to its end first')
+    return who, log
+
+def _files(name) -> list: return [f'{name}_probability.tif', f'{name}_mask.tif', f'parts/{name}.parquet', f'parts/{name}.json']
+
+def _link_parts(out: Path, owners: dict):
+    "Makes a map's folder hold links to the files of scenes, {name: folder of its map}, and no other links."
+    for f in (*out.glob('*.tif'), *out.glob('parts/*')):
+        if f.is_symlink(): f.unlink()
+    if own := _records(out): raise RunError(f'{show_path(out)} holds a map of its own ({own[0]["scene"]}); choose another out_dir for the merged one')
+    for name, folder in owners.items():
+        for f in _files(name): (out/f).symlink_to(os.path.relpath(folder/f, (out/f).parent))
+
+# %% ../nbs/40_infer.ipynb #2b027b62
+def _owners(maps: dict) -> dict:
+    "{scene: folder} of maps {folder: (manifest, log)}; RunError if two are of different kinds or have a scene in common."
+    owners, (first, (who, _)) = {}, next(iter(maps.items()))
+    for folder, (other, log) in maps.items():
+        if differs := differences(who, other): raise RunError(f'{show_path(first)} and {show_path(folder)} are maps of different models or settings ({differs.replace(" there", "").replace(" now", "")}); only maps of one kind become one')
+        for p in log['scenes']:
+            if p['scene'] in owners: raise RunError(f'{show_path(owners[p["scene"]])} and {show_path(folder)} both have a scene {p["scene"]}; the parts of a map have no scene in common')
+            owners[p['scene']] = folder
+    return owners
+
+def merge_maps(maps,    # folders of finished maps
+               out_dir, # the merged map's folder
+               model_dir=None # what made them; None: where their logs say
+               ) -> dict:
+    "Makes one map of several and gives the content of its inference_log.json."
+    found, out = {Path(resolve(m)): finished_map(m) for m in maps}, Path(resolve(out_dir))
+    owners, (who, first) = _owners(found), next(iter(found.values()))
+    model_dir = model_dir or first['model']
+    if not Path(resolve(model_dir)).is_dir(): raise RunError(f'the model of these maps, {model_dir}, is not here; name its folder with model_dir (--model-dir)')
+    calibration, cfg = load_calibration(model_dir), load_config(Path(resolve(model_dir))/'config.yaml')
+    settings = settings_of(cfg, **calibration['predictor'], overlap=who['overlap'])
+    now = json.loads(json.dumps(identity(model_dir, calibration, types.SimpleNamespace(settings=settings, precision=who['precision']), who['min_area_m2'], who['histogram_matching'])))
+    if differs := differences(who, now): raise RunError(f'{show_path(resolve(model_dir))} is not what made these maps ({differs}); name what did with model_dir (--model-dir)')
+    failed = {name: why for _, log in found.values() for name, why in log['scenes_failed'].items() if name not in owners}
+    with hold(out), writing(out, 'the merged map'):
+        _link_parts(out, owners)
+        claim_map(out, who, fresh=False)
+        return finish_map(out, model_dir, calibration, who, failed, caveats(calibration) + [MATCHED]*who['histogram_matching'])
 
 # %% ../nbs/40_infer.ipynb #fb1f0175
 def map_path(model_dir) -> Path:
@@ -780,7 +943,7 @@ def write_page(out_dir, most=20_000) -> Path:
 # %% ../nbs/40_infer.ipynb #52b2216b
 def show_shift(out_dir, model_dir):
     "A figure of band and score histograms of a map (black) against those of training (grey), with the stability index of each; of a map that has none, a figure that says so."
-    out, profile = Path(resolve(out_dir)), Predictor.from_dir(model_dir, batch_size=1).profile
+    out, profile = Path(resolve(out_dir)), training_profile(model_dir)
     log = json.loads((out/'inference_log.json').read_text())
     seen = of_parts(profile, log['scenes'])
     names = [*seen.bands, 'scores'] if seen else ['no profile of training']
@@ -824,16 +987,20 @@ def results(log) -> pd.DataFrame:
 
 # %% ../nbs/40_infer.ipynb #8da1c2eb
 def main(argv=None):
-    "`python -m rts_nb.infer --model-dir … --scenes … --out-dir …`"
-    parser = argparse.ArgumentParser(prog='python -m rts_nb.infer', description='Map scenes with a calibrated model.')
-    parser.add_argument('--model-dir', required=True, help='a run directory with calibration.json')
-    parser.add_argument('--scenes', required=True, nargs='+', help='rasters, folders, globs or tables of tiles (.csv)')
+    "`python -m rts_nb.infer --model-dir … --scenes … --out-dir …`, or `--merge MAP MAP … --out-dir …`"
+    parser = argparse.ArgumentParser(prog='python -m rts_nb.infer', description='Map scenes with a calibrated model, or make one map of several.')
+    parser.add_argument('--model-dir', help='a run directory with calibration.json')
+    parser.add_argument('--scenes', '--tile-list', nargs='+', help='rasters, folders, globs or tables of tiles (.csv)')
+    parser.add_argument('--merge', nargs='+', metavar='MAP', help='instead of scenes: folders of finished maps of other scenes, by the same model')
     parser.add_argument('--out-dir', required=True, help='the folder of the map; finished scenes in it are not done again')
     parser.add_argument('--min-area-m2', type=float, default=100., help='smaller detections are dropped and counted (100)')
     parser.add_argument('--fresh', action='store_true', help='replace what is in out-dir')
+    parser.add_argument('--engine', default='local', choices=ENGINES, help='where it runs: this machine (local), or the Ray cluster of $RAY_ADDRESS')
+    parser.add_argument('--histogram-matching', action='store_true', help='bring the colours of each scene to those of training first')
     args = parser.parse_args(argv)
+    if bool(args.scenes) == bool(args.merge) or not (args.merge or args.model_dir): parser.error('give --model-dir and --scenes (or --tile-list), or --merge')
     try:
-        log = infer(args.model_dir, args.scenes, args.out_dir, args.min_area_m2, args.fresh)
+        log = merge_maps(args.merge, args.out_dir, args.model_dir) if args.merge else infer(args.model_dir, args.scenes, args.out_dir, args.min_area_m2, args.fresh, engine=args.engine, histogram_matching=args.histogram_matching)
         write_page(args.out_dir)
     except RTSError as e: sys.exit(f'rts_nb.infer: {e}')
     for line in log['warnings']: print(f'warning: {line}')

@@ -7,7 +7,7 @@ __all__ = ['SIGNATURE', 'PRECISIONS', 'LIMIT', 'VIEWS', 'SIBLINGS', 'SWATH', 'Pr
            'resolve_precision', 'to_probability', 'to_logit', 'mean_logits', 'fuse', 'turn', 'turn_back', 'tta_logits',
            'reflected', 'widen', 'scaled_logits', 'window_starts', 'window_weights', 'Band', 'Scene', 'scene_of',
            'scene_bands', 'check_scene', 'check_values', 'OpenScene', 'open_scene', 'ahead', 'Rows', 'Predictor',
-           'cut_window', 'settings_of', 'model_files', 'run_precision']
+           'cut_window', 'settings_of', 'model_files', 'training_profile', 'run_precision']
 
 # %% ../nbs/16_predict.ipynb #098690fe
 import collections, contextlib, dataclasses, json, os, warnings
@@ -484,6 +484,11 @@ def model_files(model_dir, *names) -> Path:
     if lacking: raise RunError(f'{show_path(folder)} lacks {", ".join(lacking)}: no finished run; finish or repeat it with 20_train')
     return folder
 
+def training_profile(model_dir) -> dict | None:
+    "The content of training_profile.json, where a run has one."
+    profile = Path(resolve(model_dir))/'training_profile.json'
+    return json.loads(profile.read_text()) if profile.exists() else None
+
 def run_precision(precision, device=None) -> str:
     "The precision a run was trained with, or 'auto' where that needs a GPU and `device` is none."
     on_cpu = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu')).type == 'cpu'
@@ -502,6 +507,6 @@ def from_dir(cls: Predictor,
     except (RuntimeError, SafetensorError) as e:
         raise RunError(f'{show_path(folder/"model.safetensors")} does not fit {cfg.model.architecture} with {cfg.model.encoder} ({" ".join(str(e).split())[:160]})') from None
     stats = load_stats(folder/'normalization_stats.json', cfg.data.extra_channels)
-    predictor, profile = cls(model, stats, settings_of(cfg, **overrides), device, precision or run_precision(cfg.train.precision, device)), folder/'training_profile.json'
-    if profile.exists(): predictor.profile = json.loads(profile.read_text())
+    predictor = cls(model, stats, settings_of(cfg, **overrides), device, precision or run_precision(cfg.train.precision, device))
+    predictor.profile = training_profile(folder)
     return predictor

@@ -84,3 +84,16 @@ def test_requirements_are_exact():
 def test_configs_are_valid(path):
     from rts_nb.config import load_config
     assert load_config(path).name == path.stem
+
+
+def test_container_sets_what_the_environment_sets():
+    "The Dockerfile's environment and its kernel carry every setting of the Makefile; it names no secret, opens no port and is no one's root."
+    makefile, docker = (ROOT/'Makefile').read_text(), (ROOT/'Dockerfile').read_text().replace('\\\n', ' ')
+    settings = dict(s.split('=', 1) for s in re.search(r'^SETTINGS := (.*)$', makefile, re.M)[1].split())
+    given = dict(re.findall(r'(\w+)=(\S+)', ' '.join(re.findall(r'^ENV (.*)$', docker, re.M))))
+    assert settings.items() <= given.items() and given['RTS_CONFIG'] == 'configs/baseline.yaml'
+    assert dict(re.findall(r'--env (\w+) (\S+)', docker)) == settings
+    assert re.search(r"-e '(.*?)'", makefile)[1] == re.search(r"-e '(.*?)'", docker)[1], 'the same extras'
+    steps = [l for l in docker.splitlines() if not l.startswith('#')]
+    assert not any(l.startswith(('EXPOSE', 'ADD')) for l in steps) and [l for l in steps if l.startswith('USER')] == ['USER 1000']
+    assert {'.git', 'data', 'runs', '.venv', '**/.env*'} <= set((ROOT/'.dockerignore').read_text().split())
