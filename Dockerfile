@@ -4,6 +4,8 @@
 #   docker run --rm --gpus all --shm-size 16g -v /data/rts:/app/data/rts -v "$PWD/runs:/app/runs" rts_nb
 #   docker run --rm --gpus all --shm-size 16g -v /data/scenes:/app/data/scenes:ro -v "$PWD/runs:/app/runs" rts_nb \
 #       python -m rts_nb.infer --model-dir runs/baseline/seed-42 --scenes data/scenes --out-dir runs/maps/2025
+# A container that is told to stop (docker stop -t 25, a spot machine) leaves a checkpoint if training is its first process; papermill passes no signal on:
+#   docker run --rm --gpus all --shm-size 16g -v /data/rts:/app/data/rts -v "$PWD/runs:/app/runs" rts_nb python -m rts_nb.train
 # Nothing listens by itself. What does (JupyterLab, MLflow, Ray's dashboard) is published on the host's loopback alone:
 #   docker run --rm --gpus all --shm-size 16g -p 127.0.0.1:8888:8888 -v "$PWD/runs:/app/runs" rts_nb jupyter lab --ip 0.0.0.0 --no-browser
 # No credentials are in the image: give them to a container when it starts, read-only (-v key.json:/run/key.json:ro -e GOOGLE_APPLICATION_CREDENTIALS=/run/key.json).

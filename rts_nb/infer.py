@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['RASTERS', 'BOX', 'PARTS', 'FALSE_ALARMS', 'MATCHED', 'NODATA', 'MASK_NODATA', 'GEOD', 'TO_DEGREES', 'COLUMNS',
            'IN_PARTS', 'CACHE', 'ARCTIC_KM2', 'BUDGET_USD', 'RETRIES', 'AHEAD', 'PIXEL_M', 'ENGINES', 'PAGE',
-           'read_tiles', 'list_scenes', 'load_calibration', 'operating_point', 'caveats', 'notes', 'stability_index',
-           'chance_level', 'Seen', 'of_parts', 'shift_watch', 'shift_warnings', 'matching', 'cog_faults', 'cog',
-           'write_rasters', 'smooth_outline', 'pixel_polygons', 'geodesic_size', 'layer', 'measured', 'tiles_of',
-           'inside', 'statistics', 'find_slumps', 'merge_scenes', 'write_mosaic', 'digest', 'identity', 'differences',
-           'claim_map', 'writing', 'clear_unfinished', 'hold', 'finished_scene', 'map_scene', 'write_layers',
-           'write_log', 'ray_cluster', 'task_share', 'on_ray', 'task_device', 'task_predictor', 'window_pixels',
-           'largest_first', 'local_engine', 'ray_engine', 'finish_map', 'infer', 'check_complete', 'finished_map',
-           'merge_maps', 'map_path', 'what_runs', 'draw_graticule', 'draw_scale_bar', 'draw_scene', 'show_map',
-           'footprints', 'show_where', 'show_sizes', 'show_extremes', 'graticule', 'write_page', 'show_shift',
-           'detections', 'left_out', 'results', 'main']
+           'read_tiles', 'list_scenes', 'operating_point', 'caveats', 'notes', 'stability_index', 'chance_level',
+           'Seen', 'of_parts', 'shift_watch', 'shift_warnings', 'matching', 'cog_faults', 'cog', 'write_rasters',
+           'smooth_outline', 'pixel_polygons', 'geodesic_size', 'layer', 'measured', 'tiles_of', 'inside', 'statistics',
+           'find_slumps', 'merge_scenes', 'write_mosaic', 'digest', 'identity', 'differences', 'claim_map', 'writing',
+           'clear_unfinished', 'hold', 'finished_scene', 'map_scene', 'write_layers', 'write_log', 'ray_cluster',
+           'task_share', 'on_ray', 'task_device', 'task_predictor', 'window_pixels', 'largest_first', 'local_engine',
+           'ray_engine', 'finish_map', 'infer', 'check_complete', 'finished_map', 'merge_maps', 'map_path', 'what_runs',
+           'draw_graticule', 'draw_scale_bar', 'draw_scene', 'show_map', 'footprints', 'show_where', 'show_sizes',
+           'show_extremes', 'graticule', 'write_page', 'show_shift', 'show_matching', 'detections', 'left_out',
+           'results', 'main']
 
 # %% ../nbs/40_infer.ipynb #68fbd89d
 import argparse, contextlib, datetime, errno, functools, glob, hashlib, html, importlib, itertools, json, math, os, shutil, socket, sys, tempfile, time, types
@@ -44,6 +44,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.special import expit
 from shapely import Polygon
 
+from .calibrate import load_calibration
 from .config import load_config, runs_root
 from .data import CRS, ConfigError, DataError, RTSError, RunError, atomic, check_parameters, in_threads, is_virtual, progress, resolve, show_path, write_json
 from .metrics import N_BINS, score_bins
@@ -94,13 +95,6 @@ def list_scenes(scenes) -> dict:
     return dict(sorted(found.items()))
 
 # %% ../nbs/40_infer.ipynb #9abcbc9e
-def load_calibration(model_dir) -> dict:
-    "The content of calibration.json; RunError if the model is not calibrated."
-    folder = model_files(model_dir, 'config.yaml')
-    if not (folder/'calibration.json').is_file():
-        raise RunError(f'{show_path(folder)} is not calibrated (no calibration.json); run 30_calibrate with run_dir={show_path(folder)} first')
-    return json.loads((folder/'calibration.json').read_text())
-
 def operating_point(calibration, region='') -> dict:
     "Threshold and what is expected of it at the operating ratio, in a region that has a threshold of its own or everywhere; `ratio` and `temperature` beside them."
     ratio = calibration['operating_ratio']
@@ -958,6 +952,20 @@ def show_shift(out_dir, model_dir):
         ax.set(xlabel='value' if b else 'logit', yticks=[], yscale='linear' if b else 'log')
     fig.suptitle('; '.join(shift_warnings(log['shift'])) and 'Shifted against training (bold): the threshold may not hold' if seen else names[0], fontsize=9)
     if seen and not shift_warnings(log['shift']): fig.suptitle('No more different from training than chance makes it', fontsize=9)
+    return fig
+
+# %% ../nbs/40_infer.ipynb #db46a38d
+def show_matching(scene: Scene, model_dir, side=768):
+    "A figure of the middle of a scene before and after histogram matching, or None where the model has no profile."
+    predictor = Predictor.from_dir(model_dir)
+    if of_parts(predictor.profile, []) is None: return None
+    fig, axes = plt.subplots(1, 2, figsize=(6, 3.2), dpi=70, layout='constrained')
+    for ax, lut, title in zip(axes, (None, matching(scene, predictor.profile, predictor.settings.extra_channels)), ('as it is', 'matched to training')):
+        with open_scene(scene, predictor.settings.extra_channels, lut) as src:
+            h, w = min(side, src.height), min(side, src.width)
+            pixels, _ = src.read(Window((src.width-w)//2, (src.height-h)//2, w, h))
+        ax.imshow(_bytes(pixels[:3].astype('u1'))); ax.set(xticks=[], yticks=[], title=title)
+    fig.suptitle('What histogram matching does to the colours: look for hues that no tundra has', fontsize=9)
     return fig
 
 # %% ../nbs/40_infer.ipynb #de1f7e9e
