@@ -545,25 +545,27 @@ def write_log(out: Path, model_dir, who: dict, calibration, parts: list, failed:
     return log
 
 # %% ../nbs/40_infer.ipynb #c675c06a
+RETRIES = 2 # of a task that failed, or whose worker died or ran out of memory
+
 @contextlib.contextmanager
 def ray_cluster():
     "Ray, connected to $RAY_ADDRESS or to a cluster of this machine; one that was connected already stays so."
     try: import ray
     except ImportError: raise ConfigError("engine 'ray' needs the package ray, which is not installed: pip install ray (requirements.txt has the version); or use engine 'local'") from None
     if ray.is_initialized(): yield ray; return
-    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+    for name, value in dict(RAY_USAGE_STATS_ENABLED=0, RAY_task_oom_retries=RETRIES).items(): os.environ.setdefault(name, str(value)) # by itself, Ray repeats without end what does not fit into memory
     address = os.environ.get('RAY_ADDRESS', 'local')
     host, _, port = address.removeprefix('ray://').rpartition(':')
     try:
         if port.isdigit(): socket.create_connection((host, int(port)), timeout=10).close() # Ray itself waits a quarter of an hour for an answer
         ray.init(address, log_to_driver=False, logging_level='ERROR', runtime_env=dict(env_vars=dict(RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES='1')), # see `task_device`
                  **(dict(include_dashboard=False) if address == 'local' else {}))
-    except (OSError, ValueError) as e: raise RunError(f'Ray cannot be reached at {address} ({str(e).splitlines()[0]}); RAY_ADDRESS names a cluster made by ray start, without it this machine alone is used') from None
+    except (OSError, ValueError) as e: raise RunError(f'Ray cannot be reached at {address} ({" ".join(str(e).split())[:160]}); RAY_ADDRESS names a cluster made by ray start, without it this machine alone is used') from None
     try: yield ray
     finally: ray.shutdown()
 
 # %% ../nbs/40_infer.ipynb #984249d5
-RETRIES, AHEAD = 2, 1000
+AHEAD = 1000
 
 def task_share(nodes, # of ray.nodes()
                device=None) -> dict:
@@ -639,7 +641,7 @@ def ray_engine(model_dir, device, precision, settings: dict):
         def map_scenes(scenes, out, work, *more):
             todo = largest_first({n: s for n, s in scenes.items() if not finished_scene(out, n, s)}, about['settings'])
             ends = on_ray(ray, tasks._map_task, ((n, (model, s, out, n, work, *more)) for n, s in todo.items()), share)
-            failed = {n: str(e) if isinstance(e, RTSError) else f'{n}: {type(e).__name__}, {str(e).splitlines()[0]}' for n, e in progress(ends, 'scenes', len(todo), 'scene') if e}
+            failed = {n: str(e) if isinstance(e, RTSError) else f'{n}: {type(e).__name__}, {" ".join(str(e).split())[:160]}' for n, e in progress(ends, 'scenes', len(todo), 'scene') if e}
             clear_unfinished(out)
             return failed
         yield types.SimpleNamespace(**about), map_scenes
