@@ -25,6 +25,7 @@ def seed_everything(seed, deterministic=True):
     random.seed(seed); np.random.seed(seed % 2**32); torch.manual_seed(seed)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = deterministic, False
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False # a help in looking for bugs that costs a tenth of a step
 
 def unset_seeds() -> list:
     "The environment variables that reproducibility needs and that are not as they should be, each with its remedy."

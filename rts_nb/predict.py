@@ -115,11 +115,12 @@ VIEWS = {'none': [(False, 0)],
 
 def turn(x, mirror, quarters):
     "A view of `x` (…, H, W)."
-    return torch.rot90(x.flip(-1) if mirror else x, quarters, (-2, -1))
+    x = x.flip(-1) if mirror else x
+    return torch.rot90(x, quarters, (-2, -1)) if quarters else x # it copies, turned or not
 
 def turn_back(x, mirror, quarters):
     "A view laid back over what it was a view of."
-    x = torch.rot90(x, -quarters, (-2, -1))
+    x = torch.rot90(x, -quarters, (-2, -1)) if quarters else x
     return x.flip(-1) if mirror else x
 
 def tta_logits(f, # from (N, C, H, W) to logits (N, 1, H, W)
