@@ -711,9 +711,9 @@ def _files(name) -> list: return [f'{name}_probability.tif', f'{name}_mask.tif',
 
 def _link_parts(out: Path, owners: dict):
     "Makes a map's folder hold links to the files of scenes, {name: folder of its map}, and no other links."
-    for f in (*out.glob('*.tif'), *out.glob('parts/*')):
-        if f.is_symlink(): f.unlink()
-    if own := _records(out): raise RunError(f'{show_path(out)} holds a map of its own ({own[0]["scene"]}); choose another out_dir for the merged one')
+    here = [*out.glob('*.tif'), *out.glob('parts/*')]
+    if own := [f for f in here if not f.is_symlink()]: raise RunError(f'{show_path(out)} holds a map of its own ({own[0].name}); choose another out_dir for the merged one')
+    for f in here: f.unlink()
     for name, folder in owners.items():
         for f in _files(name): (out/f).symlink_to(os.path.relpath(folder/f, (out/f).parent))
 
@@ -738,7 +738,7 @@ def merge_maps(maps,    # folders of finished maps
     model_dir = model_dir or first['model']
     if not Path(resolve(model_dir)).is_dir(): raise RunError(f'the model of these maps, {model_dir}, is not here; name its folder with model_dir (--model-dir)')
     calibration, cfg = load_calibration(model_dir), load_config(Path(resolve(model_dir))/'config.yaml')
-    settings = settings_of(cfg, **calibration['predictor'], overlap=who['overlap'])
+    settings = settings_of(cfg, **(calibration['predictor'] | {k: who[k] for k in ('overlap', 'tile_size')}))
     now = json.loads(json.dumps(identity(model_dir, calibration, types.SimpleNamespace(settings=settings, precision=who['precision']), who['min_area_m2'], who['histogram_matching'])))
     if differs := differences(who, now): raise RunError(f'{show_path(resolve(model_dir))} is not what made these maps ({differs}); name what did with model_dir (--model-dir)')
     failed = {name: why for _, log in found.values() for name, why in log['scenes_failed'].items() if name not in owners}
