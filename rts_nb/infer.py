@@ -539,25 +539,27 @@ def write_log(out: Path, model_dir, who: dict, calibration, parts: list, failed:
     return log
 
 # %% ../nbs/40_infer.ipynb #c675c06a
+RETRIES = 2 # of a task that failed, or whose worker died or ran out of memory
+
 @contextlib.contextmanager
 def ray_cluster():
     "Ray, connected to $RAY_ADDRESS or to a cluster of this machine; one that was connected already stays so."
     try: import ray
     except ImportError: raise ConfigError("engine 'ray' needs the package ray, which is not installed: pip install ray (requirements.txt has the version); or use engine 'local'") from None
     if ray.is_initialized(): yield ray; return
-    os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
+    for name, value in dict(RAY_USAGE_STATS_ENABLED=0, RAY_task_oom_retries=RETRIES).items(): os.environ.setdefault(name, str(value)) # by itself, Ray repeats without end what does not fit into memory
     address = os.environ.get('RAY_ADDRESS', 'local')
     host, _, port = address.removeprefix('ray://').rpartition(':')
     try:
         if port.isdigit(): socket.create_connection((host, int(port)), timeout=10).close() # Ray itself waits a quarter of an hour for an answer
         ray.init(address, log_to_driver=False, logging_level='ERROR', runtime_env=dict(env_vars=dict(RAY_EXPERIMENTAL_NOSET_CUDA_VISIBLE_DEVICES='1')), # see `task_device`
                  **(dict(include_dashboard=False) if address == 'local' else {}))
-    except (OSError, ValueError) as e: raise RunError(f'Ray cannot be reached at {address} ({str(e).splitlines()[0]}); RAY_ADDRESS names a cluster made by ray start, without it this machine alone is used') from None
+    except (OSError, ValueError) as e: raise RunError(f'Ray cannot be reached at {address} ({" ".join(str(e).split())[:160]}); RAY_ADDRESS names a cluster made by ray start, without it this machine alone is used') from None
     try: yield ray
     finally: ray.shutdown()
 
 # %% ../nbs/40_infer.ipynb #984249d5
-RETRIES, AHEAD = 2, 1000
+AHEAD = 1000
 
 def task_share(nodes, # of ray.nodes()
                device=None) -> dict:
@@ -633,7 +635,7 @@ def ray_engine(model_dir, device, precision, settings: dict):
         def map_scenes(scenes, out, work, *more):
             todo = largest_first({n: s for n, s in scenes.items() if not finished_scene(out, n, s)}, about['settings'])
             ends = on_ray(ray, tasks._map_task, ((n, (model, s, out, n, work, *more)) for n, s in todo.items()), share)
-            failed = {n: str(e) if isinstance(e, RTSError) else f'{n}: {type(e).__name__}, {str(e).splitlines()[0]}' for n, e in progress(ends, 'scenes', len(todo), 'scene') if e}
+            failed = {n: str(e) if isinstance(e, RTSError) else f'{n}: {type(e).__name__}, {" ".join(str(e).split())[:160]}' for n, e in progress(ends, 'scenes', len(todo), 'scene') if e}
             clear_unfinished(out)
             return failed
         yield types.SimpleNamespace(**about), map_scenes
@@ -703,9 +705,9 @@ def _files(name) -> list: return [f'{name}_probability.tif', f'{name}_mask.tif',
 
 def _link_parts(out: Path, owners: dict):
     "Makes a map's folder hold links to the files of scenes, {name: folder of its map}, and no other links."
-    for f in (*out.glob('*.tif'), *out.glob('parts/*')):
-        if f.is_symlink(): f.unlink()
-    if own := _records(out): raise RunError(f'{show_path(out)} holds a map of its own ({own[0]["scene"]}); choose another out_dir for the merged one')
+    here = [*out.glob('*.tif'), *out.glob('parts/*')]
+    if own := [f for f in here if not f.is_symlink()]: raise RunError(f'{show_path(out)} holds a map of its own ({own[0].name}); choose another out_dir for the merged one')
+    for f in here: f.unlink()
     for name, folder in owners.items():
         for f in _files(name): (out/f).symlink_to(os.path.relpath(folder/f, (out/f).parent))
 
@@ -730,7 +732,7 @@ def merge_maps(maps,    # folders of finished maps
     model_dir = model_dir or first['model']
     if not Path(resolve(model_dir)).is_dir(): raise RunError(f'the model of these maps, {model_dir}, is not here; name its folder with model_dir (--model-dir)')
     calibration, cfg = load_calibration(model_dir), load_config(Path(resolve(model_dir))/'config.yaml')
-    settings = settings_of(cfg, **calibration['predictor'], overlap=who['overlap'])
+    settings = settings_of(cfg, **(calibration['predictor'] | {k: who[k] for k in ('overlap', 'tile_size')}))
     now = json.loads(json.dumps(identity(model_dir, calibration, types.SimpleNamespace(settings=settings, precision=who['precision']), who['min_area_m2'], who['histogram_matching'])))
     if differs := differences(who, now): raise RunError(f'{show_path(resolve(model_dir))} is not what made these maps ({differs}); name what did with model_dir (--model-dir)')
     failed = {name: why for _, log in found.values() for name, why in log['scenes_failed'].items() if name not in owners}
