@@ -86,7 +86,7 @@ def working(process, on=''):
 def moment(process, out, k, sign, over):
     "Waits for a sign that the largest scene is worked at (k = 0), or to a random moment after any is; a worker (that worker), or None if `over` came first."
     while not over() and not list(out.glob('.unfinished/*' if k else sign)): time.sleep(.005)
-    if k: time.sleep(random.Random(f'{os.environ.get("RTS_KILL_SEED", 0)}-{k}').uniform(0, 1.5))
+    if k: time.sleep(random.Random(f'{os.environ.get("RTS_KILL_SEED", 0)}-{k}').uniform(0, 3))
     try: return next(iter(working(process, '' if k else 's3')), None)
     except psutil.Error: return None
 
@@ -138,15 +138,15 @@ def test_killed_caller_goes_on(cluster, place, whole, tmp_path, k):
     out = tmp_path/'map'
     args = ['--model-dir', place/'model', '--scenes', place/'scenes', '--out-dir', out, '--engine', 'ray']
     run = command(*args)
-    worker = moment(run.pid, out, k, 'parts/*.json', lambda: run.poll() is not None)
+    moment(run.pid, out, k, 'parts/s*.json', lambda: run.poll() is not None)
     workers = [p for p in psutil.Process(run.pid).children(recursive=True) if p.name() in ('ray::_map_task', 'ray::IDLE')]
     run.kill()
     killed = run.wait() == -signal.SIGKILL
-    finished = {f: f.stat().st_mtime_ns for r in (out/'parts').glob('*.json') for f in out.glob(f'{r.stem}_*.tif')}
+    finished = {f: f.stat().st_mtime_ns for r in (out/'parts').glob('s*.json') for f in out.glob(f'{r.stem}_*.tif')}
     again = command(*args)
     assert again.wait() == 0, again.stderr.read()
     log = same_map(out, whole)
-    assert (killed and worker and finished or k) and log['scenes_failed'] == {}
+    assert (killed and 0 < len(finished) < 12 or k) and log['scenes_failed'] == {}
     assert {f: f.stat().st_mtime_ns for f in finished} == finished, 'finished scenes are not done again'
     assert not psutil.wait_procs(workers, timeout=10)[1], 'no worker of the killed run lives on'
     print(f'caller {"killed" if killed else "done"} with {len(finished)//2} of 6 scenes finished')
