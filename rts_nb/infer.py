@@ -677,8 +677,9 @@ def infer(model_dir,  # a calibrated run
     "Maps the scenes and gives the content of inference_log.json."
     if engine not in ENGINES: raise ConfigError(f'engine {engine!r} is not known; there are {" and ".join(ENGINES)}')
     calibration = load_calibration(model_dir)
-    found, out, settings = list_scenes(scenes), Path(resolve(out_dir)), calibration['predictor'] | settings
+    settings = calibration['predictor'] | settings
     check_settings(calibration, settings_of(load_config(Path(resolve(model_dir))/'config.yaml'), **settings))
+    found, out = list_scenes(scenes), Path(resolve(out_dir))
     if histogram_matching and of_parts(training_profile(model_dir), []) is None: raise RunError(f'{show_path(resolve(model_dir))} has no training_profile.json with histograms to match; train it again, or go without histogram_matching')
     with ENGINES[engine](model_dir, device, precision, settings) as (predictor, map_scenes), hold(out) as work:
         who, warnings = identity(model_dir, calibration, predictor, min_area_m2, histogram_matching), caveats(calibration) + [MATCHED]*histogram_matching

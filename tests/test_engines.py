@@ -55,7 +55,7 @@ def place(tmp_path_factory):
     write_json(place/'model'/'normalization_stats.json', dict(dataset_version='2.0', rgb=dict(mean=[90., 80, 60], std=[30., 30, 30]), extra=dict(mean={}, std={})))
     logits = np.concatenate([l for _, l, _ in Predictor.from_dir(place/'model').scene(place/'scenes'/'s0.tif')])
     point = dict(threshold=float(1/(1+np.exp(-np.quantile(logits, .8)))), precision=.4, precision_low=.3, precision_high=.5, recall=.2, recall_low=.1, recall_high=.3, reachable=False, weighted=True)
-    write_json(place/'model'/'calibration.json', dict(temperature=1., operating_ratio=200, thresholds={'200': point}, target_precision=.8, dataset_version='2.0',
+    write_json(place/'model'/'calibration.json', dict(temperature=1., operating_ratio=200, thresholds={'200': point}, target_precision=.8, dataset_version='2.0', weights='', precision_of='pixels', field={},
                                                       predictor=dict(scales=[1.], tta='none', merge='smooth', fusion='max')))
     return place
 

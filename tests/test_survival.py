@@ -1,6 +1,6 @@
 """Training that is killed, stopped, refused a disk or started twice ends where an undisturbed one ends, bit for bit.
 
-Three kills here; RTS_KILLS=10 for ten, at places and moments drawn anew from RTS_KILL_SEED (default 0)."""
+Four kills here; RTS_KILLS=10 for ten, at places and moments drawn anew from RTS_KILL_SEED (default 0)."""
 import json
 import os
 import random
@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file
 
 ROOT = Path(__file__).resolve().parent.parent
-OVERRIDES = 'data.root={root} data.source=tiles data.tile_size=64 predict.overlap=32 sampling.batch_size=4 train.epochs=4 train.val_frequency=2 checkpoints.every=2'
+OVERRIDES = 'data.root={root} data.source=tiles data.tile_size=64 predict.overlap=32 sampling.batch_size=4 train.epochs=6 train.val_frequency=2 checkpoints.every=2'
 TIMES = {'seconds', 'hours', 'planned_hours', 'cost_usd', 'planned_usd', 'resumptions'}
 
 
@@ -71,9 +71,9 @@ def assert_same(a, b):
 
 
 def kills():
-    "Where to kill: inside a validation, inside a checkpoint's write, at a random moment; then more of all kinds."
-    rng, n = random.Random(int(os.environ.get('RTS_KILL_SEED', 0))), int(os.environ.get('RTS_KILLS', 3))
-    drawn = ['validation:1', 'write:1', f'step:{rng.randint(1, 6)}', *(f'time:{rng.uniform(0, 5):.2f}' for _ in range(3)), 'rename:1', 'best', f'write:{rng.randint(1, 2)}', 'finish']
+    "Where to kill: inside a validation, inside the write of its weights and of its checkpoint, at a random step; then more of all kinds, the last one when the training is over."
+    rng, n = random.Random(int(os.environ.get('RTS_KILL_SEED', 0))), int(os.environ.get('RTS_KILLS', 4))
+    drawn = ['validation:1', 'best', 'write:1', f'step:{rng.randint(1, 6)}', 'rename:1', f'write:{rng.randint(1, 2)}', *(f'time:{rng.uniform(0, 1.5):.2f}' for _ in range(3)), 'finish']
     return drawn[:n]
 
 
@@ -123,7 +123,7 @@ def test_stopped_by_sigterm_then_without_disk(data, undisturbed, tmp_path):
 def test_report_is_stopped_by_sigterm_too(data, tmp_path):
     "papermill dies of a SIGTERM at once; the training in its kernel still leaves its state, and says so to MLflow."
     run = tmp_path/'run'
-    papermill = ['papermill', 'nbs/20_train.ipynb', str(tmp_path/'out.ipynb'), '-p', 'config', 'configs/sample.yaml', '-p', 'run_dir', str(run), '-p', 'overrides', OVERRIDES.format(root=data).replace('train.epochs=4', 'train.epochs=100')]
+    papermill = ['papermill', 'nbs/20_train.ipynb', str(tmp_path/'out.ipynb'), '-p', 'config', 'configs/sample.yaml', '-p', 'run_dir', str(run), '-p', 'overrides', OVERRIDES.format(root=data).replace('train.epochs=6', 'train.epochs=100')]
     process = subprocess.Popen(papermill, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_for(run/'checkpoints'/'last.pt', process)
     process.terminate()
