@@ -208,9 +208,10 @@ with patch.object(ray, 'init', lambda *a, init=ray.init, **k: init(*a, num_cpus=
     def task(n):
         import ray
         start = time.time(); time.sleep(.3)
-        return start, task_device(ray.get_gpu_ids()), os.getpid()
-    ends = sorted(r for _, r in on_ray(ray, task, [(n, (n,)) for n in range(6)], share))
-print(share, sorted({d for _, d, _ in ends}), len({p for *_, p in ends}), [a[1] != b[1] for a, b in zip(ends[::2], ends[1::2])])
+        return start, task_device(ray.get_gpu_ids()), os.getpid(), time.time()
+    ends = [r for _, r in on_ray(ray, task, [(n, (n,)) for n in range(6)], share)]
+same = [(a, b) for a in ends for b in ends if a is not b and a[1] == b[1] and a[0] < b[3] and b[0] < a[3]] # at the same time on the same GPU
+print(share, sorted({e[1] for e in ends}), len({e[2] for e in ends}), same)
 '''
     said = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT, env={k: v for k, v in os.environ.items() if k != 'CUDA_VISIBLE_DEVICES'})
-    assert said.stdout.splitlines()[-1:] == ["{'num_gpus': 1, 'num_cpus': 2} ['cuda:0', 'cuda:1'] 2 [True, True, True]"], said.stdout + said.stderr
+    assert said.stdout.splitlines()[-1:] == ["{'num_gpus': 1, 'num_cpus': 2} ['cuda:0', 'cuda:1'] 2 []"], said.stdout + said.stderr
