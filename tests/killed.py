@@ -33,7 +33,7 @@ def half_of(save):
     "Saves, cuts the file in half, and dies."
     def act(what, file, *args, **kwargs):
         save(what, file, *args, **kwargs)
-        path = Path(getattr(file, 'name', file))
+        path = Path(file.name if hasattr(file, 'flush') else file) # an open file, or a path
         if hasattr(file, 'flush'): file.flush()
         os.truncate(path, path.stat().st_size//2)
         die()
