@@ -89,7 +89,8 @@ def test_killed_and_resumed_is_the_same(data, undisturbed, tmp_path):
     noted = json.loads((run/'metrics.json').read_text())['resumptions']
     killed = [k for k, status in table if status]
     print(*table, *((r['checkpoint'], r['after_epoch'], r['after_step']) for r in noted), sep='\n')
-    assert len(killed) >= 3 and len(noted) == len(killed), 'each resumption is listed'
+    early = [k for k in killed if k.startswith('time') and float(k[5:]) < .5] # may fall before the resumed run has noted that it is one
+    assert len(killed) >= 3 and len(killed) - len(early) <= len(noted) <= len(killed), 'each resumption is listed'
 
 
 def test_stopped_by_sigterm_then_without_disk(data, undisturbed, tmp_path):
