@@ -104,17 +104,11 @@ def monai(args, folder, predictor):
         verdict(f'MONAI fp32 / predictor {predictor.precision}', compare(theirs(fp32), ours(predictor), rounds=args.rounds), 2.0, at_most=False, unit=1)
 
 
-def high_water(code):
-    "Peak memory (MiB) of a fresh interpreter that runs `code`; not ru_maxrss, which starts at what the parent held when it started the child."
-    read = "print(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')))"
-    return int(subprocess.run([sys.executable, '-c', f'{code}\n{read}'], check=True, capture_output=True, text=True).stdout.split()[-2])/1024
-
-
 def memory(args, folder, predictor):
     peaks = {}
     for side in (args.side, 4*args.side):
         path, out = write_scene(f'{folder}/scene_{side}.tif', side), tempfile.mkdtemp(dir=folder)
-        peaks[side] = high_water(f'from rts_nb.infer import infer; infer({str(args.model_dir)!r}, {str(path)!r}, {out!r})')
+        peaks[side] = peak_mb(f'from rts_nb.infer import infer; infer({str(args.model_dir)!r}, {str(path)!r}, {out!r})')
     small, large = peaks.values()
     print(f'{f"peak memory (MiB), {4*args.side} px / {args.side} px":<60}{large:>10.0f}{small:>10.0f}{large/small:>8.2f}  at most 1.2 and 3072 MiB: {"met" if large <= 1.2*small and large < 3072 else "MISSED"}')
 

@@ -27,7 +27,7 @@ from .data import ConfigError, DataError, RunError, check_parameters, dataset_ve
 from .metrics import ObjectCounts, ScoreHistogram, logit
 from .models import build_model, load_weights
 from .predict import VIEWS, Predictor, model_files, run_precision, settings_of, signature
-from .train import (Tracker, claim, collect_reports, environment, expect_report, finished, keep_figure, load_run, object_metrics, pixel_size, ratio_metrics, report_path,
+from .train import (Damaged, Tracker, claim, collect_reports, environment, expect_report, finished, keep_figure, load_run, object_metrics, pixel_size, ratio_metrics, read_checkpoint, report_path,
                           sample_run, score_tiles)
 
 # %% ../nbs/30_calibrate.ipynb #9aadb0ba
@@ -98,6 +98,10 @@ def score_split(predictor: Predictor, cfg: Config, run_dir, split) -> Scores:
     return scores
 
 # %% ../nbs/30_calibrate.ipynb #b4b619d6
+def _average(file): # of a checkpoint
+    try: return read_checkpoint(file)['ema']
+    except Damaged as e: raise RunError(f'{show_path(file)} cannot be read ({e}); wait for the next epoch of 20_train') from None
+
 def checkpoint_of(run_dir, **settings) -> tuple:
     "(predictor, file name) of a run's newest usable weights: the model, the best so far, or the average in last.pt; RunError if there is none yet."
     if finished(run_dir): return Predictor.from_dir(run_dir, **settings), 'model.safetensors'
@@ -106,7 +110,7 @@ def checkpoint_of(run_dir, **settings) -> tuple:
     if not found: raise RunError(f'{show_path(folder)} has no checkpoint yet; expected checkpoints/last.pt, which the first epoch of 20_train leaves')
     model, file = build_model(cfg.model, None), found[0]
     if file.suffix == '.safetensors': load_weights(model, file)
-    else: model.load_state_dict({k.removeprefix('module.'): v for k, v in torch.load(file, map_location='cpu', weights_only=True)['ema'].items() if k.startswith('module.')})
+    else: model.load_state_dict({k.removeprefix('module.'): v for k, v in _average(file).items() if k.startswith('module.')})
     stats = load_stats(folder/'normalization_stats.json', cfg.data.extra_channels)
     return Predictor(model, stats, settings_of(cfg, **settings), precision=run_precision(cfg.train.precision)), file.name
 
@@ -227,7 +231,7 @@ def compare_tta(run_dir, settings=('none', 'minimal', 'standard', 'full'), scale
         scores = score_split(Predictor.from_dir(run_dir, tta=tta, **(dict(scales=scales) if scales else {})), cfg, run_dir, 'val')
         h, seconds = scores.histogram, scores.info['network_seconds']/scores.info['tiles']
         base = base or (h, seconds)
-        gains = {k: h.gain_interval(base[0], lambda v, f=f: f(v), ratio) for k, f in dict(pr_auc=lambda v: v.pr_auc(ratio).value, iou=lambda v: best_iou(v, ratio)).items()}
+        gains = {k: h.gain_interval(base[0], f, ratio) for k, f in dict(pr_auc=lambda v: v.pr_auc(ratio).value, iou=lambda v: best_iou(v, ratio)).items()}
         rows[tta] = dict(views=len(VIEWS[tta]), pr_auc=h.pr_auc(ratio).value, iou=best_iou(h, ratio), seconds_per_tile=seconds, cost=seconds/base[1], **{f'{k}_{n}': getattr(g, m) for k, g in gains.items() for n, m in (('gain', 'value'), ('gain_low', 'low'), ('gain_high', 'high'))})
     return rows
 

@@ -49,7 +49,7 @@ from .config import load_config, runs_root
 from .data import CRS, ConfigError, DataError, RTSError, RunError, atomic, check_parameters, in_threads, is_virtual, progress, resolve, show_path, write_json
 from .metrics import N_BINS, score_bins
 from .predict import SIBLINGS, Predictor, Scene, ahead, check_settings, fuse, model_files, open_scene, scene_of, settings_of, signature, training_profile, window_starts
-from .train import collect_reports, device_name, environment, expect_report, keep_figure, report_path
+from .train import as_line, collect_reports, device_name, environment, expect_report, from_line, keep_figure, report_path
 
 # %% ../nbs/40_infer.ipynb #20050001
 RASTERS, BOX = ('.tif', '.tiff', '.vrt'), ['left', 'bottom', 'right', 'top']
@@ -131,9 +131,6 @@ def chance_level(tiles, # (tiles, bins): histograms of single tiles
     return float(np.quantile([stability_index(share @ tiles, d) for d in drawn], 1-false_alarms))
 
 # %% ../nbs/40_infer.ipynb #4cde8aab
-def _line(counts): return ' '.join(map(str, np.asarray(counts).tolist()))
-def _counts(line): return np.array(line.split(), dtype=np.int64)
-
 class Seen:
     "Histograms of what is read and what comes out, in the bins of a training profile; adds with `+=`."
     def __init__(self, profile):
@@ -150,11 +147,11 @@ class Seen:
         "Counts the fused logits (h, w) of valid pixels."
         self.scores += np.bincount(score_bins(logits[valid])//(N_BINS//len(self.scores)), minlength=len(self.scores))
 
-    def record(self) -> dict: "As kept with a scene."; return dict(bands={k: _line(c) for k, c in self.bands.items()}, scores=_line(self.scores))
+    def record(self) -> dict: "As kept with a scene."; return dict(bands={k: as_line(c) for k, c in self.bands.items()}, scores=as_line(self.scores))
 
     def __iadd__(self, record):
-        for k in self.bands: self.bands[k] += _counts(record['bands'][k])
-        self.scores += _counts(record['scores'])
+        for k in self.bands: self.bands[k] += from_line(record['bands'][k])
+        self.scores += from_line(record['scores'])
         return self
 
 def of_parts(profile, parts) -> Seen | None:
@@ -170,7 +167,7 @@ def shift_watch(profile, seen: Seen) -> dict:
     watched['scores'] = (profile['scores']['tiles'], profile['scores']['weights'], seen.scores)
     n = max(round(int(seen.scores.sum())/profile['tile_pixels']), 1)
     for name, (tiles, weights, found) in watched.items():
-        tiles = np.stack([_counts(t) for t in tiles])
+        tiles = np.stack([from_line(t) for t in tiles])
         index, chance = stability_index(np.asarray(weights) @ tiles, found), chance_level(tiles, weights, n)
         rows[name] = dict(index=round(index, 4), chance=round(chance, 4), shifted=bool(index > chance))
     return rows
@@ -189,7 +186,7 @@ def matching(scene: Scene, profile, extra_channels=(), rows=512) -> np.ndarray:
     with open_scene(scene, extra_channels) as src:
         for top in range(0, src.height, rows): seen.pixels(*src.read(Window(0, top, src.width, min(rows, src.height-top))))
     share = lambda counts: np.concatenate([[0], np.cumsum(counts)])/max(np.sum(counts), 1)
-    one = lambda name: np.interp(np.interp(np.arange(256)+.5, edges, share(seen.bands[name])), share(sum(map(_counts, profile['bands'][name]['tiles']))), edges)
+    one = lambda name: np.interp(np.interp(np.arange(256)+.5, edges, share(seen.bands[name])), share(sum(map(from_line, profile['bands'][name]['tiles']))), edges)
     return np.stack([one(name) for name in ('red', 'green', 'blue')]).clip(0, 255).astype('u1')
 
 # %% ../nbs/40_infer.ipynb #f791562a
@@ -227,7 +224,7 @@ NODATA, MASK_NODATA = -1., 255
 def write_rasters(predictor: Predictor, scene: Scene, out: Path, name, work, who: dict, threshold, tags) -> dict:
     "Writes {name}_probability.tif and {name}_mask.tif to `out`, {name}_scale.tif to `work`; the counts of windows, the km², and the histograms (`seen`) of what was seen."
     profile, extra = predictor.profile, predictor.settings.extra_channels
-    counts, several, pixels, seen = {}, len(predictor.settings.scales) > 1, 0, Seen(profile) if of_parts(profile, []) else None
+    counts, several, pixels, seen = {}, len(predictor.settings.scales) > 1, 0, of_parts(profile, [])
     lut = matching(scene, profile, extra) if who['histogram_matching'] else None
     with open_scene(scene, predictor.settings.extra_channels) as grid, contextlib.ExitStack() as stack:
         probability = stack.enter_context(cog(out/f'{name}_probability.tif', work, grid, 'float32', NODATA, 'calibrated probability of RTS', tags))
@@ -948,23 +945,22 @@ def show_shift(out_dir, model_dir):
     for ax, name in zip(axes[0], names if seen else ()):
         b = profile['bands'].get(name)
         x, tiles, weights = (b['edges'][:-1], b['tiles'], 1) if b else (profile['scores']['logit'], profile['scores']['tiles'], np.array(profile['scores']['weights'])[:, None])
-        trained, found = (weights*np.stack([_counts(t) for t in tiles])).sum(0), seen.bands[name] if b else seen.scores
+        trained, found = (weights*np.stack([from_line(t) for t in tiles])).sum(0), seen.bands[name] if b else seen.scores
         ax.fill_between(x, trained/trained.sum(), step='post', color='.8'); ax.step(x, found/max(found.sum(), 1), 'k', where='post', lw=1)
         r = log['shift'][name]
         ax.set_title(f'{name}: {r["index"]:.2f}, chance {r["chance"]:.2f}', fontsize=8, fontweight='bold' if r['shifted'] else 'normal')
         ax.set(xlabel='value' if b else 'logit', yticks=[], yscale='linear' if b else 'log')
-    fig.suptitle('; '.join(shift_warnings(log['shift'])) and 'Shifted against training (bold): the threshold may not hold' if seen else names[0], fontsize=9)
-    if seen and not shift_warnings(log['shift']): fig.suptitle('No more different from training than chance makes it', fontsize=9)
+    fig.suptitle(names[0] if not seen else 'Shifted against training (bold): the threshold may not hold' if shift_warnings(log['shift']) else 'No more different from training than chance makes it', fontsize=9)
     return fig
 
 # %% ../nbs/40_infer.ipynb #db46a38d
 def show_matching(scene: Scene, model_dir, side=768):
     "A figure of the middle of a scene before and after histogram matching, or None where the model has no profile."
-    predictor = Predictor.from_dir(model_dir)
-    if of_parts(predictor.profile, []) is None: return None
+    profile, extra = training_profile(model_dir), load_config(Path(resolve(model_dir))/'config.yaml').data.extra_channels
+    if of_parts(profile, []) is None: return None
     fig, axes = plt.subplots(1, 2, figsize=(6, 3.2), dpi=70, layout='constrained')
-    for ax, lut, title in zip(axes, (None, matching(scene, predictor.profile, predictor.settings.extra_channels)), ('as it is', 'matched to training')):
-        with open_scene(scene, predictor.settings.extra_channels, lut) as src:
+    for ax, lut, title in zip(axes, (None, matching(scene, profile, extra)), ('as it is', 'matched to training')):
+        with open_scene(scene, extra, lut) as src:
             h, w = min(side, src.height), min(side, src.width)
             pixels, _ = src.read(Window((src.width-w)//2, (src.height-h)//2, w, h))
         ax.imshow(_bytes(pixels[:3].astype('u1'))); ax.set(xticks=[], yticks=[], title=title)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['seed_everything', 'unset_seeds', 'Stage', 'SamplingConfig', 'ratio_at', 'positives_by_batch', 'epoch_batches',
-           'contents', 'sample_seed', 'TrainTiles', 'EvalTiles', 'LoaderConfig', 'few_positives', 'EpochSampler',
-           'train_loader', 'eval_loader']
+           'contents', 'sample_seed', 'TrainTiles', 'EvalTiles', 'LoaderConfig', 'place', 'few_positives',
+           'EpochSampler', 'train_loader', 'eval_loader']
 
 # %% ../nbs/02_loading.ipynb #535902a6
 import logging, os, random
@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pydantic
 import torch
+import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset
 
 from .augment import Augment, AugmentConfig, BoundaryConfig, soften
@@ -138,6 +139,11 @@ def _one_thread(_):
 def _loader(dataset, loader: LoaderConfig, **kwargs):
     workers = dict(prefetch_factor=loader.prefetch_factor, persistent_workers=loader.persistent_workers) if loader.num_workers else {}
     return DataLoader(dataset, num_workers=loader.num_workers, pin_memory=loader.pin_memory and torch.cuda.is_available(), worker_init_fn=_one_thread, **workers, **kwargs)
+
+# %% ../nbs/02_loading.ipynb #e1dbc377
+def place() -> tuple:
+    "(rank, world): which of how many training processes this one is."
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
 
 # %% ../nbs/02_loading.ipynb #6caf9d81
 def few_positives(n_positive, n_negative, cfg: SamplingConfig, epochs=300) -> str:

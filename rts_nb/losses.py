@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.functional import logsigmoid
 
 from .data import Section
+from .loading import place
 
 # %% ../nbs/10_losses.ipynb #3abd237e
 def split_valid(logits, # (N, 1, H, W) or (H, W), any float dtype
@@ -56,8 +57,7 @@ class MaskedLoss(nn.Module):
 # %% ../nbs/10_losses.ipynb #58d3395d
 def over_ranks(*sums) -> tuple:
     "Sums over the batch parts of all training processes, with gradient; where there is one process, or no gradient to take, as they came."
-    alone = not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1)
-    if alone or not any(s.requires_grad for s in sums): return sums
+    if place()[1] == 1 or not any(s.requires_grad for s in sums): return sums
     return tuple(dist.nn.functional.all_reduce(torch.stack([s.to(sums[0].dtype) for s in sums])))
 
 # %% ../nbs/10_losses.ipynb #b8b105ad

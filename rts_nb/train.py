@@ -6,11 +6,11 @@
 __all__ = ['PACKAGES', 'SIZE_KEYS', 'PROGRESS', 'RUN_FILES', 'PROFILE_BINS', 'learning_rates', 'smoothed', 'should_stop',
            'show_plan', 'device_name', 'environment', 'version_faults', 'preflight', 'tracking_uri', 'Tracker',
            'tile_records', 'score_tiles', 'pixel_size', 'ratio_metrics', 'object_metrics', 'size_metrics',
-           'validation_metrics', 'region_metrics', 'errors_of', 'heaviest', 'Stopped', 'Stop', 'place', 'joined',
-           'part', 'together', 'gathered', 'share', 'Trainer', 'best_of', 'Damaged', 'read_checkpoint', 'best_weights',
+           'validation_metrics', 'region_metrics', 'errors_of', 'heaviest', 'Stopped', 'Stop', 'joined', 'part',
+           'together', 'gathered', 'share', 'Trainer', 'best_of', 'Damaged', 'read_checkpoint', 'best_weights',
            'resume', 'planned_seconds', 'claim', 'finished', 'load_run', 'train_pixels', 'class_counts',
-           'epoch_metrics', 'flat_metrics', 'band_edges', 'training_profile', 'launch', 'train', 'largest',
-           'probe_batch', 'sample_run', 'report_path', 'expect_report', 'log_run', 'collect_reports', 'main',
+           'epoch_metrics', 'flat_metrics', 'as_line', 'from_line', 'band_edges', 'training_profile', 'launch', 'train',
+           'largest', 'probe_batch', 'sample_run', 'report_path', 'expect_report', 'log_run', 'collect_reports', 'main',
            'keep_figure', 'what_runs', 'draw_batch', 'show_batch', 'show_curves', 'show_pr_curves', 'show_panel',
            'show_errors', 'watch', 'region_table', 'size_table', 'cost_table', 'results']
 
@@ -32,7 +32,7 @@ from torch.nn.parallel import DistributedDataParallel
 from .config import Config, default_config, difference, dotted, load_config, run_path, runs_root, save_config
 from .data import (ConfigError, DataError, RTSError, RunError, atomic, check_dataset, check_parameters, dataset_version, file_of, load_stats,
                          load_tiles, prepare, progress, project_root, read_text, resolve, show_path, show_tile, tile_path, write_json)
-from .loading import EpochSampler, EvalTiles, TrainTiles, contents, eval_loader, few_positives, ratio_at, sample_seed, seed_everything, train_loader, unset_seeds
+from .loading import EpochSampler, EvalTiles, TrainTiles, contents, eval_loader, few_positives, place, ratio_at, sample_seed, seed_everything, train_loader, unset_seeds
 from .metrics import SIZE_NAMES, ObjectCounts, ScoreHistogram, best_overlap, objects_of
 from .models import bare_model, build_model, cost_of, describe, ema_decay, load_weights, make_ema, parameter_groups, save_weights, set_phase, unordered_operations
 from .predict import PRECISIONS, Predictor, resolve_precision, settings_of
@@ -390,10 +390,6 @@ class Stop:
         finally: self._held -= 1
 
 # %% ../nbs/20_train.ipynb #bdffdb9b
-def place() -> tuple:
-    "(rank, world): which of how many training processes this one is."
-    return (dist.get_rank(), dist.get_world_size()) if dist.is_available() and dist.is_initialized() else (0, 1)
-
 @contextlib.contextmanager
 def joined():
     "Joins the processes that torchrun started (NCCL between GPUs, gloo between CPUs) and leaves them afterwards; nothing where it started none."
@@ -408,9 +404,8 @@ def part():
     "Leaves the other processes, from where on this one is alone."
     if dist.is_available() and dist.is_initialized(): dist.destroy_process_group()
 
-def together(values) -> list:
-    "A vector of numbers added over all processes."
-    values = torch.stack([torch.as_tensor(v, dtype=torch.float64) for v in values]) if not isinstance(values, torch.Tensor) else values
+def together(values: torch.Tensor) -> list:
+    "A tensor of numbers added over all processes."
     if place()[1] > 1: dist.all_reduce(values)
     return values.tolist()
 
@@ -771,18 +766,21 @@ def _log_files_of(tracker: Tracker, run_dir):
 # %% ../nbs/20_train.ipynb #44a664b1
 PROFILE_BINS = 64 # of a band; all values of 8-bit bands, from the lowest to the highest of float bands
 
+def as_line(counts) -> str: "Counts as a line of text: a histogram a line keeps JSON readable."; return ' '.join(map(str, np.asarray(counts).tolist()))
+def from_line(line) -> np.ndarray: "The counts of a line."; return np.array(line.split(), dtype=np.int64)
+
 def band_edges(values, eight_bit) -> np.ndarray: "Edges of a band's bins."; return np.linspace(0, 256, PROFILE_BINS+1) if eight_bit else np.linspace(values.min(), values.max()+1e-6, PROFILE_BINS+1)
 
 def _band_profile(images, eight_bit) -> dict:
     "Histogram of a band, of all tiles and (a line of numbers each) of every tile; pixels without data are in none of them."
     edges = band_edges(np.concatenate(images), eight_bit)
     tiles = np.stack([np.histogram(v, edges)[0] for v in images])
-    return dict(edges=edges.round(6).tolist(), counts=tiles.sum(0).tolist(), tiles=[' '.join(map(str, t)) for t in tiles])
+    return dict(edges=edges.round(6).tolist(), counts=tiles.sum(0).tolist(), tiles=list(map(as_line, tiles)))
 
 def _score_profile(histogram: ScoreHistogram, ratio) -> dict:
     "Validation scores at the operating ratio: pixels by logit, of all tiles and of every tile, with the weight that a tile has there."
     scores, tiles = histogram.score_counts(ratio), histogram.tile_scores()
-    return dict(logit=np.nan_to_num(scores.logit, neginf=-24).tolist(), counts=scores.counts.tolist(), ratio=ratio, weights=histogram.table.weights(ratio, histogram.negatives, histogram.seed).tolist(), tiles=[' '.join(map(str, t)) for t in tiles])
+    return dict(logit=np.nan_to_num(scores.logit, neginf=-24).tolist(), counts=scores.counts.tolist(), ratio=ratio, weights=histogram.table.weights(ratio, histogram.negatives, histogram.seed).tolist(), tiles=list(map(as_line, tiles)))
 
 def training_profile(trainer: Trainer, run_dir, n=200) -> dict:
     "Histograms of bands (over up to `n` training tiles) and of validation scores, tile by tile too: what inference compares its imagery and its scores with."

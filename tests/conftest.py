@@ -19,6 +19,13 @@ def pytest_sessionfinish():
     if MADE: shutil.rmtree(MADE, ignore_errors=True)
 
 
+@pytest.fixture(scope='session')
+def data(tmp_path_factory):
+    "A dataset of 70 tiles of 64 pixels, for trainings of seconds."
+    from rts_nb.data import make_sample
+    return make_sample(tmp_path_factory.mktemp('data')/'tiny', tile_size=64, n_regions=6, n_positive=30, n_negative=40, n_scenes=0)
+
+
 @pytest.fixture
 def public_images():
     "The public images, where they are: $RTS_PUBLIC_IMAGES, data/rts-yang2023, or ../shared/data/rts-yang2023."

@@ -11,53 +11,21 @@ import time
 from pathlib import Path
 
 import geopandas as gpd
-import numpy as np
 import psutil
 import pytest
-import rasterio
-import torch
-from rasterio.transform import from_origin
-from safetensors.torch import save_file
 
-from rts_nb.config import load_config, save_config
-from rts_nb.data import CRS, RunError, paint, palette_of, write_json
-from rts_nb.infer import digest, infer, largest_first, list_scenes, merge_maps
-from rts_nb.models import build_model
+from rts_nb.data import RunError
+from rts_nb.infer import infer, largest_first, list_scenes
 from rts_nb.predict import Predictor
+from toy_map import command, make_place, outputs
 
 ROOT = Path(__file__).resolve().parent.parent
-SIDE, ROWS = 300, (1, 2, 1, 8, 1, 2) # of scenes, in sides
+ROWS = 1, 2, 1, 8, 1, 2 # heights of scenes, in sides
 KILLS = range(int(os.environ.get('RTS_KILLS', 1)))
 
 
-def outputs(folder): return {f.name: digest(f) for f in sorted(folder.iterdir()) if f.suffix in ('.tif', '.gpkg', '.parquet', '.vrt')}
-
-
-def command(*args, **how):
-    "`python -m rts_nb.infer`, started."
-    return subprocess.Popen([sys.executable, '-m', 'rts_nb.infer', *map(str, args)], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
-
-
 @pytest.fixture(scope='module')
-def place(tmp_path_factory):
-    "A folder with scenes/, a column of six of different heights that touch each other, and model/ with random weights and a threshold that a fifth of the pixels reach."
-    place, rng, top = tmp_path_factory.mktemp('place'), np.random.default_rng(5), 0
-    (place/'scenes').mkdir(); (place/'model').mkdir()
-    rgb, *_ = paint(rng, sum(ROWS)*SIDE, SIDE, palette_of(rng), slumps=12)
-    for k, rows in enumerate(ROWS):
-        with rasterio.open(place/'scenes'/f's{k}.tif', 'w', driver='GTiff', count=3, height=rows*SIDE, width=SIDE, dtype='uint8', crs=CRS, transform=from_origin(-2e6, -1e5-3*top, 3, 3)) as f:
-            f.write(rgb[:, top:top+rows*SIDE])
-        top += rows*SIDE
-    cfg = load_config('configs/sample.yaml', 'model.encoder_weights=null')
-    torch.manual_seed(1)
-    save_file({k: v.contiguous() for k, v in build_model(cfg.model, None).state_dict().items()}, place/'model'/'model.safetensors')
-    save_config(cfg, place/'model'/'config.yaml')
-    write_json(place/'model'/'normalization_stats.json', dict(dataset_version='2.0', rgb=dict(mean=[90., 80, 60], std=[30., 30, 30]), extra=dict(mean={}, std={})))
-    logits = np.concatenate([l for _, l, _ in Predictor.from_dir(place/'model').scene(place/'scenes'/'s0.tif')])
-    point = dict(threshold=float(1/(1+np.exp(-np.quantile(logits, .8)))), precision=.4, precision_low=.3, precision_high=.5, recall=.2, recall_low=.1, recall_high=.3, reachable=False, weighted=True)
-    write_json(place/'model'/'calibration.json', dict(temperature=1., operating_ratio=200, thresholds={'200': point}, target_precision=.8, dataset_version='2.0', weights='', precision_of='pixels', field={},
-                                                      predictor=dict(scales=[1.], tta='none', merge='smooth', fusion='max')))
-    return place
+def place(tmp_path_factory): return make_place(tmp_path_factory.mktemp('place'), ROWS, slumps=12)
 
 
 @pytest.fixture(scope='module')

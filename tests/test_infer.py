@@ -6,56 +6,21 @@ import random
 import resource
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import geopandas as gpd
-import numpy as np
 import pytest
 import rasterio
-import torch
-from rasterio.transform import from_origin
-from safetensors.torch import save_file
 
-from rts_nb.config import load_config, save_config
-from rts_nb.data import CRS, paint, palette_of, write_json
-from rts_nb.infer import cog_faults, digest, infer
-from rts_nb.models import build_model
-from rts_nb.predict import Predictor
+from rts_nb.infer import cog_faults, infer
+from toy_map import SIDE, command, make_place, outputs
 
 ROOT = Path(__file__).resolve().parent.parent
-SIDE = 300
-
-
-def rasters(folder): return {f.name: digest(f) for f in sorted(folder.iterdir()) if f.suffix in ('.tif', '.gpkg', '.parquet', '.vrt')}
-
-
-def command(model, scenes, out, **how):
-    "`python -m rts_nb.infer`, started."
-    return subprocess.Popen([sys.executable, '-m', 'rts_nb.infer', '--model-dir', model, '--scenes', scenes, '--out-dir', out], cwd=ROOT, text=True,
-                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, **how)
 
 
 @pytest.fixture(scope='module')
-def place(tmp_path_factory):
-    "A folder with scenes/, a column of six that touch each other, and model/ with random weights and a threshold that a fifth of the pixels reach."
-    place, rng = tmp_path_factory.mktemp('place'), np.random.default_rng(5)
-    (place/'scenes').mkdir(); (place/'model').mkdir()
-    rgb, *_ = paint(rng, 6*SIDE, SIDE, palette_of(rng), slumps=6)
-    for k in range(6):
-        with rasterio.open(place/'scenes'/f's{k}.tif', 'w', driver='GTiff', count=3, height=SIDE, width=SIDE, dtype='uint8', crs=CRS, transform=from_origin(-2e6, -1e5-3*SIDE*k, 3, 3)) as f:
-            f.write(rgb[:, k*SIDE:(k+1)*SIDE])
-    cfg = load_config('configs/sample.yaml', 'model.encoder_weights=null')
-    torch.manual_seed(1)
-    save_file({k: v.contiguous() for k, v in build_model(cfg.model, None).state_dict().items()}, place/'model'/'model.safetensors')
-    save_config(cfg, place/'model'/'config.yaml')
-    write_json(place/'model'/'normalization_stats.json', dict(dataset_version='2.0', rgb=dict(mean=[90., 80, 60], std=[30., 30, 30]), extra=dict(mean={}, std={})))
-    logits = np.concatenate([l for _, l, _ in Predictor.from_dir(place/'model').scene(place/'scenes'/'s0.tif')])
-    point = dict(threshold=float(1/(1+np.exp(-np.quantile(logits, .8)))), precision=.4, precision_low=.3, precision_high=.5, recall=.2, recall_low=.1, recall_high=.3, reachable=False, weighted=True)
-    write_json(place/'model'/'calibration.json', dict(temperature=1., operating_ratio=200, thresholds={'200': point}, target_precision=.8, dataset_version='2.0', weights='', precision_of='pixels', field={},
-                                                      predictor=dict(scales=[1.], tta='none', merge='smooth', fusion='max')))
-    return place
+def place(tmp_path_factory): return make_place(tmp_path_factory.mktemp('place'), [1]*6, slumps=6)
 
 
 @pytest.fixture(scope='module')
@@ -68,11 +33,11 @@ def whole(place):
 @pytest.fixture(scope='module')
 def seconds(place, whole):
     "How long the command takes from holding the map's folder to its log, uninterrupted; its map is that of the function."
-    run, lock = command(place/'model', place/'scenes', place/'command'), place/'command'/'.lock'
+    run, lock = command('--model-dir', place/'model', '--scenes', place/'scenes', '--out-dir', place/'command'), place/'command'/'.lock'
     while not lock.exists() and run.poll() is None: time.sleep(.01)
     start = time.time()
     assert run.wait() == 0, run.stderr.read()
-    assert rasters(place/'command') == rasters(whole)
+    assert outputs(place/'command') == outputs(whole)
     assert 'warning: no threshold reaches the target precision' in run.stdout.read()
     return (place/'command'/'inference_log.json').stat().st_mtime - start
 
@@ -88,7 +53,7 @@ def test_outputs_are_sound(whole):
 @pytest.mark.parametrize('k', range(int(os.environ.get('RTS_KILLS', 3))))
 def test_killed_run_goes_on_to_the_same_map(place, whole, seconds, tmp_path, k):
     moment, out = random.Random(f'{os.environ.get("RTS_KILL_SEED", 0)}-{k}').uniform(0, seconds), tmp_path/'map'
-    run = command(place/'model', place/'scenes', out, start_new_session=True)
+    run = command('--model-dir', place/'model', '--scenes', place/'scenes', '--out-dir', out, start_new_session=True)
     while not (out/'.lock').exists() and run.poll() is None: time.sleep(.005)
     time.sleep(moment)
     os.killpg(run.pid, signal.SIGKILL)
@@ -98,7 +63,7 @@ def test_killed_run_goes_on_to_the_same_map(place, whole, seconds, tmp_path, k):
     assert all(not cog_faults(f) for f in out.glob('*.tif')), 'a raster under its final name is whole'
     log = infer(place/'model', place/'scenes', out)
     print(f'{"killed" if killed else "done"} after {moment:.2f} of {seconds:.2f} s with {len(finished)} of 6 scenes finished')
-    assert rasters(out) == rasters(whole)
+    assert outputs(out) == outputs(whole)
     assert {f: f.stat().st_mtime_ns for f in times} == times, 'finished scenes are not done again'
     assert log['scenes_done'] == 6 and gpd.read_parquet(out/'rts.parquet').rts_id.is_unique
     assert not [f for f in out.rglob('.*') if f.name not in ('.lock',)], 'nothing unfinished is left behind'
@@ -107,14 +72,14 @@ def test_killed_run_goes_on_to_the_same_map(place, whole, seconds, tmp_path, k):
 def test_full_disk_is_one_line_and_loses_nothing(place, whole, tmp_path):
     "No file may grow beyond 300 kB, as if the disk were full: less than an uncompressed scene."
     infer(place/'model', place/'scenes'/'s0.tif', tmp_path/'map')
-    before = rasters(tmp_path/'map')
-    run = command(place/'model', place/'scenes', tmp_path/'map', preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, -1)))
+    before = outputs(tmp_path/'map')
+    run = command('--model-dir', place/'model', '--scenes', place/'scenes', '--out-dir', tmp_path/'map', preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, -1)))
     out, err = run.communicate()
     last = err.strip().splitlines()[-1]
     assert run.returncode == 1 and 'scene s1 could not be written' in last and 'run again to go on' in last and 'Traceback' not in err, err
-    assert before.items() <= rasters(tmp_path/'map').items() and all(not cog_faults(f) for f in (tmp_path/'map').glob('*.tif')), 'what is there is as it was, and whole'
+    assert before.items() <= outputs(tmp_path/'map').items() and all(not cog_faults(f) for f in (tmp_path/'map').glob('*.tif')), 'what is there is as it was, and whole'
     infer(place/'model', place/'scenes', tmp_path/'map')
-    assert rasters(tmp_path/'map') == rasters(whole)
+    assert outputs(tmp_path/'map') == outputs(whole)
 
 
 def test_bad_scenes_are_listed_and_the_rest_is_finished(place, whole, tmp_path):
@@ -123,10 +88,10 @@ def test_bad_scenes_are_listed_and_the_rest_is_finished(place, whole, tmp_path):
     for k in (0, 5): (scenes/f's{k}.tif').write_bytes((place/'scenes'/f's{k}.tif').read_bytes())
     content = (place/'scenes'/'s2.tif').read_bytes()
     (scenes/'s2.tif').write_bytes(content[:len(content)//2])
-    run = command(place/'model', scenes, tmp_path/'map')
+    run = command('--model-dir', place/'model', '--scenes', scenes, '--out-dir', tmp_path/'map')
     out, err = run.communicate()
     assert run.returncode == 1 and '1 of 3 scenes failed, the rest is finished' in err.splitlines()[-1] and 's2.tif' in err.splitlines()[-1] and 'Traceback' not in err, err
-    made, expected = rasters(tmp_path/'map'), rasters(whole)
+    made, expected = outputs(tmp_path/'map'), outputs(whole)
     assert all(made[f'{s}_{kind}.tif'] == expected[f'{s}_{kind}.tif'] for s in ('s0', 's5') for kind in ('mask', 'probability')), "a scene's result depends on that scene alone"
     assert list(json.loads((tmp_path/'map'/'inference_log.json').read_text())['scenes_failed']) == ['s2'] and (tmp_path/'map'/'map.html').exists()
 
@@ -135,6 +100,6 @@ def test_notebook_makes_the_same_map(place, whole, tmp_path):
     done = subprocess.run(['papermill', 'nbs/40_infer.ipynb', str(tmp_path/'out.ipynb'), '-p', 'model_dir', str(place/'model'), '-p', 'scenes', str(place/'scenes'), '-p', 'out_dir', str(tmp_path/'map')],
                           cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert rasters(tmp_path/'map') == rasters(whole)
-    outputs = json.dumps([c.get('outputs', []) for c in json.loads((tmp_path/'out.ipynb').read_text())['cells']])
-    assert '20 million km' in outputs and 'NOT reached' in outputs
+    assert outputs(tmp_path/'map') == outputs(whole)
+    report = json.dumps([c.get('outputs', []) for c in json.loads((tmp_path/'out.ipynb').read_text())['cells']])
+    assert '20 million km' in report and 'NOT reached' in report

@@ -14,12 +14,6 @@ TORCHRUN = [sys.executable, '-m', 'torch.distributed.run', '--standalone', '--np
 
 
 @pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    from rts_nb.data import make_sample
-    return make_sample(tmp_path_factory.mktemp('data')/'tiny', tile_size=64, n_regions=6, n_positive=30, n_negative=40, n_scenes=0)
-
-
-@pytest.fixture(scope='module')
 def results(data, tmp_path_factory):
     "{(world, rank): result} and {(world, name): weights}."
     out = tmp_path_factory.mktemp('ranks')/'r'

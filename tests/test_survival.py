@@ -18,12 +18,6 @@ OVERRIDES = 'data.root={root} data.source=tiles data.tile_size=64 predict.overla
 TIMES = {'seconds', 'hours', 'planned_hours', 'cost_usd', 'planned_usd', 'resumptions'}
 
 
-@pytest.fixture(scope='module')
-def data(tmp_path_factory):
-    from rts_nb.data import make_sample
-    return make_sample(tmp_path_factory.mktemp('data')/'tiny', tile_size=64, n_regions=6, n_positive=30, n_negative=40, n_scenes=0)
-
-
 def command(data, run, kill=None, *more):
     program = ['tests/killed.py', kill] if kill else ['-m', 'rts_nb.train']
     return [sys.executable, *program, '--config', 'configs/sample.yaml', '--overrides', OVERRIDES.format(root=data), '--run-dir', str(run), *more]
