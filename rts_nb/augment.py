@@ -46,6 +46,7 @@ class AugmentConfig(Section):
     clahe_clip: float
     clahe_grid: int
     clahe_p: Share
+    hue: pydantic.confloat(ge=0, le=.5) = 0. # largest turn of the colour circle, drawn with the saturation; runs of before have none
 
 # %% ../nbs/01_augment.ipynb #24928439
 EDGE = dict(border_mode=cv2.BORDER_CONSTANT, fill=0, fill_mask=IGNORE) # what is beyond the border
@@ -62,10 +63,10 @@ def geometric(cfg: AugmentConfig, tile_size) -> list:
 # %% ../nbs/01_augment.ipynb #b6f1ef9f
 def radiometric(cfg: AugmentConfig) -> list:
     "The transforms that change colours, in order."
-    still, std = dict(brightness=(1, 1), contrast=(1, 1), hue=(0, 0)), [np.sqrt(v)/255 for v in cfg.noise_variance]
+    still, std = dict(brightness=(1, 1), contrast=(1, 1)), [np.sqrt(v)/255 for v in cfg.noise_variance]
     return [A.RandomBrightnessContrast(brightness_limit=cfg.brightness, contrast_limit=0, p=cfg.brightness_p),
             A.RandomBrightnessContrast(brightness_limit=0, contrast_limit=cfg.contrast, p=cfg.contrast_p),
-            A.ColorJitter(saturation=(1-cfg.saturation, 1+cfg.saturation), p=cfg.saturation_p, **still),
+            A.ColorJitter(saturation=(1-cfg.saturation, 1+cfg.saturation), hue=(-cfg.hue, cfg.hue), p=cfg.saturation_p, **still),
             A.GaussNoise(std_range=tuple(std), p=cfg.noise_p),
             A.CLAHE(clip_limit=cfg.clahe_clip, tile_grid_size=(cfg.clahe_grid, cfg.clahe_grid), p=cfg.clahe_p)]
 
