@@ -213,7 +213,7 @@ def cog(path, work, # the folder for unfinished files, on the same disk as `path
         f.set_band_description(1, description); f.update_tags(**tags)
         yield f
     if plain.stat().st_size < -(-grid.width//side) * -(-grid.height//side) * side**2 * np.dtype(dtype).itemsize: raise OSError(errno.ENOSPC, 'a block was not written, the disk may be full')
-    copy_raster(plain, finished, driver='COG', compress='DEFLATE', level=1, predictor='YES', bigtiff='IF_SAFER', overview_resampling='AVERAGE' if dtype == 'float32' else 'NEAREST')
+    copy_raster(plain, finished, driver='COG', compress='DEFLATE', level=1, predictor='YES', bigtiff='IF_SAFER', num_threads='ALL_CPUS', overview_resampling='AVERAGE' if dtype == 'float32' else 'NEAREST')
     plain.unlink()
     if faults := cog_faults(finished): raise OSError(errno.EIO, f'{"; ".join(faults)}, the disk may be full')
     os.replace(finished, path)

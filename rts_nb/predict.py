@@ -6,11 +6,11 @@
 __all__ = ['SIGNATURE', 'PRECISIONS', 'LIMIT', 'VIEWS', 'SIBLINGS', 'SWATH', 'PredictSettings', 'signature', 'check_settings',
            'resolve_precision', 'to_probability', 'to_logit', 'mean_logits', 'fuse', 'turn', 'turn_back', 'tta_logits',
            'reflected', 'widen', 'scaled_logits', 'window_starts', 'window_weights', 'Band', 'Scene', 'scene_of',
-           'scene_bands', 'check_scene', 'check_values', 'OpenScene', 'open_scene', 'ahead', 'Rows', 'Predictor',
-           'cut_window', 'settings_of', 'model_files', 'training_profile', 'run_precision']
+           'scene_bands', 'check_scene', 'check_values', 'OpenScene', 'open_scene', 'ahead', 'Rows', 'fold_batch_norms',
+           'Predictor', 'cut_window', 'settings_of', 'model_files', 'training_profile', 'run_precision']
 
 # %% ../nbs/16_predict.ipynb #098690fe
-import collections, contextlib, dataclasses, json, os, warnings
+import collections, contextlib, copy, dataclasses, json, os, warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,7 @@ from rasterio.windows import Window
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .config import load_config
 from .data import CRS, EXTRA_CHANNELS, ConfigError, DataError, RunError, Section, load_stats, normalize, resolve, show_path
@@ -355,11 +356,37 @@ class Rows:
         self.start += keep
         return self.pixels[:, at-self.start], self.valid[at-self.start]
 
+# %% ../nbs/16_predict.ipynb #17ad3e9c
+def _norms_after_convolutions(model, x) -> list:
+    "[(name of a convolution, name of the batch norm that takes its output)] of one pass over `x`."
+    made, pairs, hooks = {}, [], []
+    for name, part in model.named_modules():
+        if isinstance(part, nn.Conv2d): hooks.append(part.register_forward_hook(lambda _, __, y, name=name: made.update({id(y): (name, y)}))) # y is kept, or another tensor gets its id
+        elif isinstance(part, nn.BatchNorm2d): hooks.append(part.register_forward_pre_hook(lambda _, args, name=name: id(args[0]) in made and pairs.append((made[id(args[0])][0], name))))
+    try:
+        with torch.no_grad(): model(x)
+    finally:
+        for hook in hooks: hook.remove()
+    return pairs
+
+def fold_batch_norms(model: nn.Module, # in evaluation
+                     x,                # (N, C, H, W), anything that it can read
+                     ) -> nn.Module:
+    "A copy that answers the same, with every batch norm that follows a convolution folded into it; the network itself where there is none, or where a copy would answer otherwise."
+    if not any(isinstance(part, nn.BatchNorm2d) for part in model.modules()): return model
+    folded = copy.deepcopy(model)
+    for conv, norm in _norms_after_convolutions(model, x):
+        parts = folded.get_submodule(conv), folded.get_submodule(norm)
+        folded.set_submodule(conv, fuse_conv_bn_eval(*parts))
+        folded.set_submodule(norm, getattr(parts[1], 'act', nn.Identity())) # timm's norms carry an activation
+    with torch.no_grad(): was, now = model(x), folded(x)
+    return folded if torch.allclose(was, now, rtol=1e-3, atol=1e-3*float(was.abs().max())) else model
+
 # %% ../nbs/16_predict.ipynb #045b129e
 class Predictor:
     "From raw pixels to logits of the fused probability."
     def __init__(self,
-                 model: nn.Module,          # (N, C, H, W) normalised floats to logits (N, 1, H, W); put into eval mode, channels last
+                 model: nn.Module,          # (N, C, H, W) normalised floats to logits (N, 1, H, W); put into eval mode, channels last; later changes to its weights do not count
                  stats: dict,               # content of normalization_stats.json
                  settings: PredictSettings,
                  device=None,               # None: a GPU if there is one
@@ -368,7 +395,9 @@ class Predictor:
         self.precision = resolve_precision(precision, self.device)
         self.stats, self.settings, self.profile = stats, settings, None # of training, where the model directory has one
         self.margins = [round((settings.tile_size/s - settings.tile_size)/2) for s in settings.scales] # that each scale sees around a window
-        self.model = model.to(self.device, memory_format=torch.channels_last).eval()
+        model = model.to(self.device, memory_format=torch.channels_last).eval()
+        noise = torch.randn(2, 3+len(settings.extra_channels), settings.tile_size, settings.tile_size, generator=torch.Generator().manual_seed(0)) # a generator of its own: training's draws go on as if nothing had been
+        self.model = fold_batch_norms(model, noise.to(self.device))
 
     def _forward(self, x) -> torch.Tensor:
         "Raw (N, C, H, W) to clamped fp32 logits (N, 1, H, W): normalisation and the network, nothing else."
