@@ -19,7 +19,7 @@ import torch
 from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
 
-from common import compare, seconds, verdict
+from common import compare, peak_mb, seconds, verdict
 from rts_nb.data import CRS, normalize, paint, palette_of, resolve
 from rts_nb.infer import infer
 from rts_nb.models import build_model
