@@ -766,8 +766,8 @@ def _round_down(value) -> float:
     power = 10.**np.floor(np.log10(value))
     return next(k*power for k in (5, 2, 1) if k*power <= value*(1+1e-9))
 
-def draw_graticule(ax, bounds, n=40):
-    "Draws labelled parallels and meridians over axes in EPSG:3413."
+def draw_graticule(ax, bounds, n=40, labels=True):
+    "Draws parallels and meridians over axes in EPSG:3413; labels interrupt the lines."
     x, y = np.meshgrid(np.linspace(bounds.left, bounds.right, n), np.linspace(bounds.bottom, bounds.top, n))
     lon, lat = TO_DEGREES.transform(x, y)
     lon = (lon-lon[n//2, n//2]+180)%360-180+lon[n//2, n//2]
@@ -775,7 +775,7 @@ def draw_graticule(ax, bounds, n=40):
         step = _round_down(np.ptp(field)/2)
         levels = np.arange(np.ceil(field.min()/step), field.max()/step)*step
         lines = ax.contour(x, y, field, levels, colors='white', linewidths=.6, linestyles=':')
-        ax.clabel(lines, fmt=lambda v, names=names: f'{abs((v+180)%360-180 if names == "WE" else v):.{max(0, -int(np.floor(np.log10(step))))}f}° {names[int((v+180)%360 >= 180 if names == "WE" else v >= 0)]}', fontsize=6)
+        if labels: ax.clabel(lines, fmt=lambda v, names=names: f'{abs((v+180)%360-180 if names == "WE" else v):.{max(0, -int(np.floor(np.log10(step))))}f}° {names[int((v+180)%360 >= 180 if names == "WE" else v >= 0)]}', fontsize=6)
 
 def draw_scale_bar(ax, bounds):
     "Draws a bar of a round length at the lower left."
@@ -888,15 +888,16 @@ def show_extremes(out_dir, scenes, n=12):
 # %% ../nbs/40_infer.ipynb #f6839c25
 PAGE = """<!doctype html><meta charset="utf-8"><title>{title}</title>
 <style>body{{margin:0;font:13px sans-serif;background:#222;color:#eee}}svg{{width:100vw;height:100vh;display:block;cursor:grab}}path,rect{{vector-effect:non-scaling-stroke}}
-.scene{{fill:#555;stroke:#999}}.rts{{fill:#fd0;fill-opacity:.35;stroke:#fd0;stroke-width:1.5}}.rts:hover{{fill-opacity:.8}}.net{{fill:none;stroke:#888;stroke-dasharray:2 4}}
+.scene{{fill:#555;stroke:#999}}.rts{{fill:#fd0;fill-opacity:.35;stroke:#fd0;stroke-width:1.5}}.rts:hover{{fill-opacity:.8}}.net{{fill:none;stroke:#888;stroke-dasharray:2 4}}text{{fill:#aaa;pointer-events:none}}
 #head,#bar{{position:fixed;left:12px;background:#000a;padding:4px 8px}}#head{{top:12px}}#bar{{bottom:12px}}#bar i{{display:block;height:4px;background:#eee}}</style>
-<div id="head"><b>{title}</b><br>{caveats}drag to move, wheel to zoom, point at a slump for its attributes</div><div id="bar"><i></i><span></span></div>
+<div id="head"><b>{title}</b><br>{caveats}drag to move, wheel to zoom, double-click a scene to go there, point at a slump for its attributes</div><div id="bar"><i></i><span></span></div>
 <svg viewBox="{box}">{body}</svg>
 <script>
 const svg=document.querySelector('svg'),bar=document.querySelector('#bar i'),text=document.querySelector('#bar span');let v=svg.getAttribute('viewBox').split(' ').map(Number),held=null;
 const metres=()=>Math.max(v[2]/innerWidth,v[3]/innerHeight);
-function show(){{svg.setAttribute('viewBox',v.join(' '));const most=metres()*200,p=10**Math.floor(Math.log10(most)),n=[5,2,1].find(k=>k*p<=most)*p;bar.style.width=n/metres()+'px';text.textContent=n<1000?n+' m':n/1000+' km'}}
+function show(){{svg.setAttribute('viewBox',v.join(' '));svg.style.fontSize=11*metres()+'px';const most=metres()*200,p=10**Math.floor(Math.log10(most)),n=[5,2,1].find(k=>k*p<=most)*p;bar.style.width=n/metres()+'px';text.textContent=n<1000?n+' m':n/1000+' km'}}
 svg.onwheel=e=>{{e.preventDefault();const k=e.deltaY<0?.8:1.25,m=metres(),x=v[0]+v[2]/2+(e.clientX-innerWidth/2)*m,y=v[1]+v[3]/2+(e.clientY-innerHeight/2)*m;v=[x+(v[0]-x)*k,y+(v[1]-y)*k,v[2]*k,v[3]*k];show()}};
+svg.ondblclick=e=>{{if(!e.target.matches('.scene,.rts'))return;const b=e.target.getBBox();v=[b.x-.1*b.width,b.y-.1*b.height,1.2*b.width,1.2*b.height];show()}};
 svg.onpointerdown=e=>held=[e.clientX,e.clientY];onpointerup=()=>held=null;onresize=show;
 svg.onpointermove=e=>{{if(!held)return;v[0]-=(e.clientX-held[0])*metres();v[1]-=(e.clientY-held[1])*metres();held=[e.clientX,e.clientY];show()}};show()
 </script>
@@ -910,7 +911,7 @@ def _svg(geometry, x0, y0, digits=1) -> str:
 def graticule(bounds, n=60) -> dict:
     "{name: line} of parallels and meridians at round degrees over bounds in EPSG:3413."
     fig, ax = plt.subplots()
-    draw_graticule(ax, rasterio.coords.BoundingBox(*bounds), n)
+    draw_graticule(ax, rasterio.coords.BoundingBox(*bounds), n, labels=False)
     lines = {}
     for contours, names in zip(ax.collections, ('SN', 'WE')):
         for level, path in zip(contours.levels, contours.get_paths()):
@@ -923,10 +924,12 @@ def write_page(out_dir, most=20_000) -> Path:
     out, path = Path(resolve(out_dir)), Path(resolve(out_dir))/'map.html'
     slumps, log, boxes = gpd.read_parquet(out/'rts.parquet'), json.loads((out/'inference_log.json').read_text()), footprints(out)
     left, bottom, right, top = boxes.total_bounds
-    edge = .05*max(right-left, top-bottom)
+    edge, around = .05*max(right-left, top-bottom), shapely.Point((left+right)/2, (bottom+top)/2).buffer(max(right-left, top-bottom)).bounds # the graticule fills a window of any shape
     about = lambda text: f'<title>{html.escape(text)}</title>'
     body = [f'<path class="scene" d="{_svg(b, left, top)}">{about(name)}</path>' for name, b in boxes.items()]
-    body += [f'<path class="net" d="{_svg(line, left, top)}">{about(name)}</path>' for name, line in graticule((left-edge, bottom-edge, right+edge, top+edge)).items()]
+    for name, line in graticule(around).items():
+        x, y = shapely.get_coordinates(shapely.shortest_line(line, boxes.union_all().envelope.centroid))[0]
+        body.append(f'<path class="net" d="{_svg(line, left, top)}">{about(name)}</path><text x="{x-left:.1f}" y="{top-y:.1f}">{name}</text>')
     body += [f'<path class="rts" d="{_svg(r.geometry, left, top)}">' + about(f'{r.rts_id}\n{r.area_m2:.0f} m², perimeter {r.perimeter_m:.0f} m\nprobability {r.mean_prob:.2f} on average, {r.max_prob:.2f} at most\n{r.centroid_lat:.5f}, {r.centroid_lon:.5f}\nscene {r.scene}, scale {r.detection_scale:g}') + '</path>'
              for r in slumps.nlargest(most, 'area_m2').itertuples()]
     title = f'{len(slumps)} slumps, {slumps["area_m2"].sum()/1e4:.1f} ha, in {len(boxes)} scenes' + (f' (the largest {most} shown)' if len(slumps) > most else '')
