@@ -15,7 +15,7 @@ __all__ = ['PACKAGES', 'SIZE_KEYS', 'PROGRESS', 'RUN_FILES', 'PROFILE_BINS', 'le
            'show_errors', 'watch', 'region_table', 'size_table', 'cost_table', 'results']
 
 # %% ../nbs/20_train.ipynb #bc9c50e6
-import contextlib, datetime, importlib.metadata, json, logging, math, os, pickle, platform, resource, shutil, signal, subprocess, sys, tempfile, threading, time, types, zipfile
+import contextlib, datetime, importlib.metadata, itertools, json, logging, math, os, pickle, platform, resource, shutil, signal, subprocess, sys, tempfile, threading, time, types, zipfile
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -181,8 +181,8 @@ def _code_rows(cfg: Config, env):
 def _store_row(cfg: Config):
     "Whether the tracking store answers."
     try: _client().search_experiments(max_results=1); lost = ''
-    except Exception as e: lost = f'{_store_name()} cannot be reached ({type(e).__name__}); the run directory keeps everything, and python -m rts_nb.train --collect RUN_DIR logs it later'
-    return _row('tracking store', _store_name().split('///')[0], warning=lost)
+    except Exception as e: lost = f'{_shown_store()} cannot be reached ({type(e).__name__}); the run directory keeps everything, and python -m rts_nb.train --collect RUN_DIR logs it later'
+    return _row('tracking store', _shown_store(), warning=lost)
 
 def _noise_row(cfg: Config):
     "Whether early stopping knows how noisy its metric is."
@@ -203,13 +203,17 @@ def tracking_uri() -> str:
 
 def _store_name(): return tracking_uri().split('@')[-1] # without user and password
 
+def _shown_store(): # as it is printed
+    kind, _, path = _store_name().partition(':///')
+    return f'{kind}, {show_path(path)}' if path else kind
+
 def _client():
     "A client of the store, with short waits: training must not stand still for its tracker."
     os.environ.setdefault('MLFLOW_HTTP_REQUEST_MAX_RETRIES', '1'); os.environ.setdefault('MLFLOW_HTTP_REQUEST_TIMEOUT', '10')
     runs_root().mkdir(parents=True, exist_ok=True) # a SQLite file does not make its folder
     from mlflow import MlflowClient
     for name in ('mlflow', 'alembic'): logging.getLogger(name).setLevel(logging.ERROR) # after the import, which sets them
-    return MlflowClient(tracking_uri())
+    with FileLock(f'{runs_root()}/.mlflow.lock'): return MlflowClient(tracking_uri()) # runs that start together would both lay out a new SQLite file, and one of them fail
 
 # %% ../nbs/20_train.ipynb #a315e68b
 class Tracker:
@@ -233,7 +237,7 @@ class Tracker:
     def _guard(self, what):
         try: yield
         except Exception as e: # MLflow raises many kinds; none of them may end a training
-            print(f'warning: MLflow store {_store_name().split("///")[0]} {what} ({type(e).__name__})')
+            print(f'warning: MLflow store {_shown_store()} {what} ({type(e).__name__})')
             self.client = None # no further waits; what is missing is logged later, from the run directory
 
     def _new_run(self, client, experiment):
@@ -1100,12 +1104,12 @@ def show_pr_curves(run_dir):
     "A figure of precision against recall on the validation split at every ratio."
     cfg, _ = load_run(run_dir)
     histogram = ScoreHistogram.load(Path(run_dir)/'validation_scores.npz')
-    fig, ax = plt.subplots(figsize=(4.6, 3.4), dpi=80, layout='constrained')
-    for ratio, style in zip((None, *cfg.validation.ratios), ('-', '--', '-.', ':')):
+    fig, ax = plt.subplots(figsize=(6.4, 3.4), dpi=72, layout='constrained')
+    for ratio, style in zip((None, *cfg.validation.ratios), itertools.cycle(('-', (0, (6, 2)), '-.', ':', (0, (1, 4))))):
         curve, auc = histogram.pr_curve(ratio), histogram.pr_auc(ratio)
-        ax.plot(curve.recall, curve.precision, 'k'+style, lw=1, label=f'{"as it is" if ratio is None else f"1:{ratio}"}: {auc.value:.3f}{" (weighted)" if ratio and histogram.weighted(ratio) else ""}')
+        ax.plot(curve.recall, curve.precision, 'k', ls=style, lw=1, label=f'{"as it is" if ratio is None else f"1:{ratio}"}: {auc.value:.3f}{" (weighted)" if ratio and histogram.weighted(ratio) else ""}')
     ax.set(xlabel='recall', ylabel='precision', xlim=(0, 1), ylim=(0, 1.02), title='The rarer slumps are, the lower the precision')
-    ax.legend(frameon=False, fontsize=8, title='tiles pos:neg, PR-AUC')
+    fig.legend(frameon=False, fontsize=8, title='tiles pos:neg, PR-AUC', loc='outside right center')
     return fig
 
 def _panel_tiles(tiles, n):
