@@ -235,9 +235,10 @@ def write_rasters(predictor: Predictor, scene: Scene, out: Path, name, work, who
             fused = fuse(torch.as_tensor(logits), predictor.settings.fusion).numpy()
             if seen: seen.logits(fused, valid)
             x = fused.astype('f8')/who['temperature']
-            p, sure = expit(x + who['prior_shift']).astype('f4'), expit(x).astype('f4') >= threshold # the threshold was chosen on probabilities without shift
+            p = promised = expit(x).astype('f4')
+            if who['prior_shift']: p = expit(x + who['prior_shift']).astype('f4') # the threshold was chosen on probabilities without
             probability.write(np.where(valid, p, np.float32(NODATA)), 1, window=window)
-            mask.write(np.where(valid, sure, MASK_NODATA).astype('u1'), 1, window=window)
+            mask.write(np.where(valid, promised >= threshold, MASK_NODATA).astype('u1'), 1, window=window)
             if several: scale.write(logits.argmax(0).astype('u1'), 1, window=window)
             pixels += int(valid.sum()); bar.update(valid.size)
         return counts | dict(km2=pixels*_pixel_m2(grid)/1e6) | (dict(seen=seen.record()) if seen else {})

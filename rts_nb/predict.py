@@ -7,8 +7,8 @@ __all__ = ['SIGNATURE', 'PRECISIONS', 'LIMIT', 'VIEWS', 'SIBLINGS', 'PART', 'SWA
            'check_settings', 'resolve_precision', 'to_probability', 'to_logit', 'mean_logits', 'fuse', 'turn',
            'turn_back', 'tta_logits', 'reflected', 'widen', 'scaled_logits', 'window_starts', 'window_weights', 'Band',
            'Scene', 'scene_of', 'scene_bands', 'check_scene', 'check_values', 'OpenScene', 'open_scene', 'ahead',
-           'Rows', 'weights_digest', 'fold_batch_norms', 'cast_weights', 'core_teams', 'shared_out', 'Predictor',
-           'cut_window', 'settings_of', 'model_files', 'training_profile', 'run_precision']
+           'in_order', 'along', 'Rows', 'weights_digest', 'fold_batch_norms', 'cast_weights', 'core_teams',
+           'shared_out', 'Predictor', 'cut_window', 'settings_of', 'model_files', 'training_profile', 'run_precision']
 
 # %% ../nbs/16_predict.ipynb #098690fe
 import collections, contextlib, copy, dataclasses, functools, hashlib, json, os, threading, warnings
@@ -329,6 +329,20 @@ def ahead(items, n=2):
             yield item
             del item # or one more than `n` would be held
 
+def in_order(f, items, n):
+    "f(item) for each item of a generator, `n` of them at work in threads, in the order of the items."
+    waiting = collections.deque()
+    with contextlib.closing(items), ThreadPoolExecutor(n) as pool:
+        for item in items:
+            waiting.append(pool.submit(f, item))
+            if len(waiting) > n: yield waiting.popleft().result()
+        while waiting: yield waiting.popleft().result()
+
+def along(a, at, axis) -> np.ndarray:
+    "np.take, but a view where the positions run on, as they do away from a scene's edges."
+    first, last = int(at[0]), int(at[-1])
+    return a[(slice(None),)*(axis % a.ndim) + (slice(first, last+1),)] if np.array_equal(at, np.arange(first, last+1)) else a.take(at, axis)
+
 class Rows:
     "Rows of an open scene from column `left` to `right`, read once from top to bottom and mirrored beyond its edges."
     def __init__(self, src: OpenScene, path, left=None, right=None, check=lambda pixels, valid: None):
@@ -355,7 +369,7 @@ class Rows:
             self.pixels, self.valid = np.concatenate([self.pixels[:, keep:], pixels], 1), np.concatenate([self.valid[keep:], valid])
         else: self.pixels, self.valid = self.pixels[:, keep:], self.valid[keep:]
         self.start += keep
-        return self.pixels[:, at-self.start], self.valid[at-self.start]
+        return along(self.pixels, at-self.start, 1), along(self.valid, at-self.start, 0)
 
 # %% ../nbs/16_predict.ipynb #a588d1f6
 def weights_digest(model) -> str:
@@ -473,7 +487,7 @@ def cut_window(pixels, # rows (C, rows, columns) that reach `reach` above and be
                left, size, margin, reach, width, start=0) -> np.ndarray:
     "The window of `size` at column `left` of a scene of `width` with `margin` around it, (C, size+2·margin, size+2·margin), mirrored at the scene's sides."
     cols = reflected(left-margin, left+size+margin, width) - start
-    return pixels[:, reach-margin:pixels.shape[1]-reach+margin, cols]
+    return along(pixels[:, reach-margin:pixels.shape[1]-reach+margin], cols, 2)
 
 @patch
 def _windows(self: Predictor, rows: Rows, tops, lefts, valid: dict, counts):
@@ -498,8 +512,9 @@ def _swath(self: Predictor, rows: Rows, tops, lefts, columns, counts):
     cfg, valid, row, heights = self.settings, {}, 0, np.diff([*tops, rows.src.height])
     band, (start, stop) = Band(len(cfg.scales), cfg.tile_size, *columns, cfg.merge), np.subtract(columns, rows.left)
     strip = lambda i: (i, band.finish(heights[i]), valid.pop(i)[:heights[i], start:stop])
-    for places, wide in ahead(self._batches(self._windows(rows, tops, lefts, valid, counts))):
-        with torch.no_grad(): values = band.values(torch.cat(self._logits(wide), 1).cpu())
+    @torch.no_grad()
+    def answer(batch): return batch[0], band.values(torch.cat(self._logits(batch[1]), 1).cpu())
+    for places, values in in_order(answer, ahead(self._batches(self._windows(rows, tops, lefts, valid, counts))), 2 if self.teams > 1 else 1): # or teams would wait for the last of a batch
         for (i, left), window in zip(places, values):
             while row < i: yield strip(row); row += 1
             band.add(left, window)
