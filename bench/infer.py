@@ -1,15 +1,17 @@
-"""What a map costs, as ratios in one run: `python bench/infer.py [plain] [overhead] [monai] [memory] [--side 4096] [--model-dir runs/sample/seed-42]`.
+"""What a map costs, as ratios in one run: `python bench/infer.py [plain] [overhead] [monai] [memory] [--side 4096] [--model-dir runs/sample/seed-42] [--config configs/baseline.yaml]`.
 
 plain     the whole of inference (read, predict, merge, write, vectorise) at the model's precision against the plain fp32 forward passes of segmentation-models-pytorch over the same windows
-overhead  the whole against the bare forward passes at the same precision and batches
+overhead  the whole against the forward passes of its network at the same precision and batches: bare, each layer shared out among all cores, and as the predictor does them, each batch shared out
 monai     the predictor on a scene in memory against MONAI's sliding-window inferer on the same array, network, overlap and batch: at equal precision, and at ours against its fp32
+          (the network as the predictor has it, folded and channels last, and as segmentation-models-pytorch builds it)
 memory    peak memory on a scene of four times the side against one of --side (needs 4 GB of disk and the time of 17 scenes)
+--config takes the network, tile size, overlap and batch of a config, with random weights and a threshold that nothing reaches, for what it costs alone.
 MONAI belongs to the bench alone: `pip install --no-deps --target FOLDER monai`, and FOLDER on PYTHONPATH; without it that row is left out.
 Nothing else should run meanwhile. The model must be trained and calibrated (`make demo`). Times are seconds.
 """
 import argparse
-import subprocess
-import sys
+import json
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -18,13 +20,14 @@ import rasterio
 import torch
 from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
+from safetensors.torch import save_file
 
 from common import compare, peak_mb, seconds, verdict
 from rts_nb.data import CRS, normalize, paint, palette_of, resolve
 from rts_nb.infer import infer
 from rts_nb.models import build_model
-from rts_nb.config import load_config
-from rts_nb.predict import Predictor, window_starts
+from rts_nb.config import load_config, save_config
+from rts_nb.predict import VIEWS, Predictor, shared_out, signature, window_starts
 
 PATTERN = 1024
 
@@ -45,9 +48,22 @@ def write_scene(path, side):
 
 
 def batches(cfg, side):
-    "How many windows each batch of a scene has."
+    "How many windows each forward pass over a scene has."
     n = len(window_starts(side, cfg.tile_size, cfg.overlap))**2
-    return [cfg.batch_size]*(n//cfg.batch_size) + [n % cfg.batch_size]*(n % cfg.batch_size > 0)
+    return ([cfg.batch_size]*(n//cfg.batch_size) + [n % cfg.batch_size]*(n % cfg.batch_size > 0))*len(cfg.scales)*len(VIEWS[cfg.tta])
+
+
+def untrained(config, calibrated, folder):
+    "The model directory of a network with random weights, calibrated as another, whose map is empty."
+    (folder := Path(folder)).mkdir()
+    cfg = load_config(config, 'model.encoder_weights=null data.extra_channels=[]')
+    save_config(cfg, folder/'config.yaml')
+    save_file(build_model(cfg.model, None).state_dict(), folder/'model.safetensors')
+    for name in ('normalization_stats.json', 'training_profile.json'): shutil.copy(resolve(calibrated)/name, folder)
+    calibration = json.loads((resolve(calibrated)/'calibration.json').read_text())
+    for entry in calibration['thresholds'].values(): entry['threshold'] = 2.
+    (folder/'calibration.json').write_text(json.dumps(calibration | dict(predictor=signature(Predictor.from_dir(folder).settings))))
+    return folder
 
 
 def passes(network, x, sizes):
@@ -77,7 +93,8 @@ def plain(args, folder, predictor):
 def overhead(args, folder, predictor):
     x, sizes = normalized(predictor, predictor.settings.batch_size).contiguous(memory_format=torch.channels_last), batches(predictor.settings, args.side)
     network = lambda part: autocast(predictor, part)
-    verdict(f'whole inference / bare passes, {predictor.precision}', compare(lambda: seconds(whole, args, folder), lambda: seconds(passes, network, x, sizes), rounds=args.rounds), 1.08, unit=1)
+    for name, one in {'bare passes': network, "the predictor's passes": lambda part: shared_out(network, part, predictor.teams, predictor.cores)}.items():
+        verdict(f'whole inference / {name}, {predictor.precision}', compare(lambda: seconds(whole, args, folder), lambda: seconds(passes, one, x, sizes), rounds=args.rounds), 1.08, unit=1)
 
 
 def autocast(predictor, x):
@@ -89,19 +106,22 @@ def autocast(predictor, x):
 def monai(args, folder, predictor):
     try: from monai.inferers import sliding_window_inference
     except ImportError: return print('MONAI is not installed: its row is left out')
+    if signature(predictor.settings)['scales'] != [1.] or predictor.settings.tta != 'none': return print('MONAI has neither scales nor views: its rows need a model calibrated without')
     with rasterio.open(f'{folder}/scene.tif') as f: picture, profile = f.read(), f.profile
-    fp32, array = Predictor.from_dir(args.model_dir, precision='fp32'), torch.as_tensor(picture[None]).float() # MONAI adds up in the type of its input
+    fp32, model, array = Predictor.from_dir(args.model_dir, precision='fp32'), build_model(load_config(resolve(args.model_dir)/'config.yaml').model, None).eval(), torch.as_tensor(picture[None]).float() # MONAI adds up in the type of its input
     with MemoryFile() as memory:
         with memory.open(**profile | dict(compress=None)) as f: f.write(picture)
         def ours(which): return lambda: seconds(lambda: [None for _ in which.scene(memory.name)])
-        def theirs(which):
-            cfg, network = which.settings, lambda x: autocast(which, normalize(x, which.stats).contiguous(memory_format=torch.channels_last)).float()
+        def theirs(which, network=None):
+            cfg = which.settings
+            network = network or (lambda x: autocast(which, normalize(x, which.stats).contiguous(memory_format=torch.channels_last)).float())
             def run():
                 with torch.inference_mode(): sliding_window_inference(array, cfg.tile_size, cfg.batch_size, network, overlap=cfg.overlap/cfg.tile_size, mode='gaussian')
             return lambda: seconds(run)
         verdict(f'predictor / MONAI, both {predictor.precision}', compare(ours(predictor), theirs(predictor), rounds=args.rounds), 1.0, unit=1)
         verdict('predictor / MONAI, both fp32', compare(ours(fp32), theirs(fp32), rounds=args.rounds), 1.0, unit=1)
         verdict(f'MONAI fp32 / predictor {predictor.precision}', compare(theirs(fp32), ours(predictor), rounds=args.rounds), 2.0, at_most=False, unit=1)
+        verdict(f'MONAI fp32, network as built / predictor {predictor.precision}', compare(theirs(fp32, lambda x: model(normalize(x, fp32.stats))), ours(predictor), rounds=args.rounds), 2.0, at_most=False, unit=1)
 
 
 def memory(args, folder, predictor):
@@ -119,9 +139,11 @@ if __name__ == '__main__':
     parser.add_argument('--side', type=int, default=4096)
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--model-dir', default='runs/sample/seed-42')
+    parser.add_argument('--config')
     args = parser.parse_args()
-    predictor = Predictor.from_dir(args.model_dir)
-    print(f'{"":<60}{"ours":>10}{"peer":>10}{"ratio":>8}')
     with tempfile.TemporaryDirectory() as folder:
+        if args.config: args.model_dir = untrained(args.config, args.model_dir, f'{folder}/untrained')
+        predictor = Predictor.from_dir(args.model_dir)
+        print(f'{"":<60}{"ours":>10}{"peer":>10}{"ratio":>8}')
         write_scene(Path(folder)/'scene.tif', args.side)
         for row in args.rows or ['plain', 'overhead', 'monai', 'memory']: globals()[row](args, folder, predictor)
