@@ -9,7 +9,7 @@ __all__ = ['RASTERS', 'BOX', 'PARTS', 'FALSE_ALARMS', 'MATCHED', 'NODATA', 'MASK
            'Seen', 'of_parts', 'shift_watch', 'shift_warnings', 'matching', 'cog_faults', 'cog', 'write_rasters',
            'smooth_outline', 'pixel_polygons', 'geodesic_size', 'layer', 'measured', 'tiles_of', 'inside', 'statistics',
            'find_slumps', 'merge_scenes', 'write_mosaic', 'digest', 'identity', 'differences', 'claim_map', 'writing',
-           'clear_unfinished', 'hold', 'finished_scene', 'Meter', 'begin_scene', 'map_scenes', 'write_layers',
+           'clear_unfinished', 'hold', 'finished_scene', 'Meter', 'map_scene', 'map_scenes', 'write_layers',
            'write_log', 'ray_cluster', 'task_share', 'on_ray', 'task_device', 'task_predictor', 'window_pixels',
            'largest_first', 'local_engine', 'ray_engine', 'finish_map', 'infer', 'check_complete', 'finished_map',
            'merge_maps', 'map_path', 'what_runs', 'draw_graticule', 'draw_scale_bar', 'draw_scene', 'show_map',
@@ -17,7 +17,7 @@ __all__ = ['RASTERS', 'BOX', 'PARTS', 'FALSE_ALARMS', 'MATCHED', 'NODATA', 'MASK
            'show_matching', 'detections', 'left_out', 'results', 'main']
 
 # %% ../nbs/40_infer.ipynb #68fbd89d
-import argparse, contextlib, datetime, errno, functools, glob, hashlib, html, importlib, itertools, json, math, os, shutil, socket, sys, tempfile, time, types
+import argparse, contextlib, datetime, errno, functools, glob, hashlib, html, importlib, itertools, json, math, os, shutil, socket, sys, tempfile, threading, time, types
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -221,18 +221,17 @@ def cog(path, work, # the folder for unfinished files, on the same disk as `path
 # %% ../nbs/40_infer.ipynb #3076edde
 NODATA, MASK_NODATA = -1., 255
 
-def write_rasters(predictor: Predictor, scene: Scene, out: Path, name, work, who: dict, threshold, tags) -> tuple:
-    "The counts of windows, the km², and the histograms (`seen`) of what was seen; and the function that puts {name}_probability.tif and {name}_mask.tif in `out`, {name}_scale.tif in `work`."
+def write_rasters(predictor: Predictor, scene: Scene, out: Path, name, work, who: dict, threshold, tags, read=None) -> dict:
+    "Writes {name}_probability.tif and {name}_mask.tif to `out`, {name}_scale.tif to `work`; the counts of windows, the km², and the histograms (`seen`) of what was seen. `read` is called when all has been read."
     profile, extra = predictor.profile, predictor.settings.extra_channels
     counts, several, pixels, seen = {}, len(predictor.settings.scales) > 1, 0, of_parts(profile, [])
     lut = matching(scene, profile, extra) if who['histogram_matching'] else None
     with open_scene(scene, predictor.settings.extra_channels) as grid, contextlib.ExitStack() as stack:
-        rasters = stack.enter_context(contextlib.ExitStack())
-        probability = rasters.enter_context(cog(out/f'{name}_probability.tif', work, grid, 'float32', NODATA, 'calibrated probability of RTS', tags))
-        mask = rasters.enter_context(cog(out/f'{name}_mask.tif', work, grid, 'uint8', MASK_NODATA, '1 where the probability reaches the threshold', tags))
-        scale = rasters.enter_context(cog(work/f'{name}_scale.tif', work, grid, 'uint8', MASK_NODATA, 'position of the scale that saw most', {})) if several else None
+        probability = stack.enter_context(cog(out/f'{name}_probability.tif', work, grid, 'float32', NODATA, 'calibrated probability of RTS', tags))
+        mask = stack.enter_context(cog(out/f'{name}_mask.tif', work, grid, 'uint8', MASK_NODATA, '1 where the probability reaches the threshold', tags))
+        scale = stack.enter_context(cog(work/f'{name}_scale.tif', work, grid, 'uint8', MASK_NODATA, 'position of the scale that saw most', {})) if several else None
         bar = stack.enter_context(progress(total=grid.width*grid.height, desc=name, unit='px', unit_scale=True))
-        for window, logits, valid in stack.enter_context(contextlib.closing(ahead(predictor.scene(scene, by_scale=True, counts=counts, see=seen and seen.pixels, lut=lut)))):
+        for window, logits, valid in stack.enter_context(contextlib.closing(ahead(predictor.scene(scene, by_scale=True, counts=counts, see=seen and seen.pixels, lut=lut, read=read)))):
             fused = fuse(torch.as_tensor(logits), predictor.settings.fusion).numpy()
             if seen: seen.logits(fused, valid)
             x = fused.astype('f8')/who['temperature']
@@ -242,7 +241,7 @@ def write_rasters(predictor: Predictor, scene: Scene, out: Path, name, work, who
             mask.write(np.where(valid, promised >= threshold, MASK_NODATA).astype('u1'), 1, window=window)
             if several: scale.write(logits.argmax(0).astype('u1'), 1, window=window)
             pixels += int(valid.sum()); bar.update(valid.size)
-        return counts | dict(km2=pixels*_pixel_m2(grid)/1e6) | (dict(seen=seen.record()) if seen else {}), rasters.pop_all().close
+        return counts | dict(km2=pixels*_pixel_m2(grid)/1e6) | (dict(seen=seen.record()) if seen else {})
 
 # %% ../nbs/40_infer.ipynb #2f26f7f8
 def _smooth_ring(ring, sigma, most) -> np.ndarray:
@@ -489,47 +488,44 @@ CACHE = 64<<20 # bytes of blocks that GDAL keeps; by itself it takes a twentieth
 
 class Meter:
     "Shares wall time out among scenes that overlap, so that their seconds add up to it."
-    def __init__(self): self.last = 0.
+    def __init__(self): self.last, self.lock = 0., threading.Lock()
 
     def take(self, start) -> float:
         "Seconds since `start`, or since they were last taken."
-        self.last, since = time.time(), max(start, self.last)
-        return self.last-since
+        with self.lock:
+            self.last, since = time.time(), max(start, self.last)
+            return self.last-since
 
-@contextlib.contextmanager
-def _files_of(out, name):
-    with writing(out, f'scene {name}'), rasterio.Env(GDAL_CACHEMAX=CACHE): yield
-
-def begin_scene(predictor: Predictor, scene: Scene, out: Path, name, work, # a folder of this process alone, on the disk of `out`
-                who: dict, warnings=(), meter=None):
-    "Lets the network see a scene; the function that makes its rasters and polygons of that, and last its record, which it gives back."
+def map_scene(predictor: Predictor, scene: Scene, out: Path, name, work, # a folder of this process alone, on the disk of `out`
+              who: dict, warnings=(), meter=None, read=None) -> dict:
+    "Makes a scene's rasters and polygons, and last its record, which is given back; `read` is called when all has been read."
     start, meter, record, threshold = time.time(), meter or Meter(), out/'parts'/f'{name}.json', who['region_thresholds'].get(scene.region, who['threshold'])
-    with _files_of(out, name):
+    with writing(out, f'scene {name}'), rasterio.Env(GDAL_CACHEMAX=CACHE):
         record.unlink(missing_ok=True)
         tags = notes(who, warnings) | dict(THRESHOLD=str(threshold), REGION=scene.region or 'none')
-        counts, lay_out = write_rasters(predictor, scene, out, name, work, who, threshold, tags)
-    def finish() -> dict:
-        with _files_of(out, name):
-            lay_out()
-            found = find_slumps(out, name, work, predictor)
-            with atomic(out/'parts'/f'{name}.parquet') as temporary: found.to_parquet(temporary)
-            large = found[found['area_m2'] >= who['min_area_m2']]
-            done = dict(scene=name, source=_source(scene), threshold=threshold, windows=counts['windows'], skipped=[f'{name}_r{i:04d}_c{j:04d}' for i, j in sorted(counts['skipped'])],
-                        km2=round(counts['km2'], 6), rts=len(large), area_m2=float(large['area_m2'].sum()), seconds=round(meter.take(start), 2), device=device_name()) | {k: counts[k] for k in ('seen',) if k in counts}
-            write_json(record, done)
-        return done
-    return finish
+        counts = write_rasters(predictor, scene, out, name, work, who, threshold, tags, read)
+        found = find_slumps(out, name, work, predictor)
+        with atomic(out/'parts'/f'{name}.parquet') as temporary: found.to_parquet(temporary)
+        large = found[found['area_m2'] >= who['min_area_m2']]
+        done = dict(scene=name, source=_source(scene), threshold=threshold, windows=counts['windows'], skipped=[f'{name}_r{i:04d}_c{j:04d}' for i, j in sorted(counts['skipped'])],
+                    km2=round(counts['km2'], 6), rts=len(large), area_m2=float(large['area_m2'].sum()), seconds=round(meter.take(start), 2), device=device_name()) | {k: counts[k] for k in ('seen',) if k in counts}
+        write_json(record, done)
+    return done
 
 def map_scenes(predictor: Predictor, scenes: dict, out: Path, work, who: dict, warnings) -> dict:
-    "Maps the scenes that are not finished, one being finished while the network sees the next; {name: reason} of those that failed."
+    "Maps the scenes that are not finished, the next one from when one has been read; {name: reason} of those that failed."
     failed, meter = {}, Meter()
-    def begun():
+    def one(todo):
+        name, scene, read = todo
+        try: map_scene(predictor, scene, out, name, work, who, warnings, meter, read.set)
+        except DataError as e: failed[name] = str(e)
+        finally: read.set()
+    def in_turn():
         for name, scene in scenes.items():
             if finished_scene(out, name, scene): continue
-            try: finish = begin_scene(predictor, scene, out, name, work, who, warnings, meter)
-            except DataError as e: failed[name] = str(e); continue
-            yield finish
-    for _ in in_order(lambda finish: finish(), begun(), 1): pass
+            yield name, scene, (read := threading.Event())
+            read.wait()
+    for _ in in_order(one, in_turn(), 2): pass
     return failed
 
 # %% ../nbs/40_infer.ipynb #4c9bd7a1
@@ -626,7 +622,7 @@ def _about_task(*model):
     return dict(settings=p.settings, precision=p.precision, profile=p.profile)
 
 def _map_task(model, scene, out, name, work, *more):
-    with tempfile.TemporaryDirectory(dir=work, prefix=f'{name}.') as own: begin_scene(task_predictor(*model), scene, out, name, Path(own), *more)()
+    with tempfile.TemporaryDirectory(dir=work, prefix=f'{name}.') as own: map_scene(task_predictor(*model), scene, out, name, Path(own), *more)
 
 # %% ../nbs/40_infer.ipynb #385a2a30
 PIXEL_M = 3. # of PlanetScope, near enough to sort boxes by

@@ -345,8 +345,8 @@ def along(a, at, axis) -> np.ndarray:
 
 class Rows:
     "Rows of an open scene from column `left` to `right`, read once from top to bottom and mirrored beyond its edges."
-    def __init__(self, src: OpenScene, path, left=None, right=None, check=lambda pixels, valid: None):
-        self.src, self.path, self.check, self.start = src, path, check, 0
+    def __init__(self, src: OpenScene, path, left=None, right=None, check=lambda pixels, valid: None, read=None): # `read` is called when the last row has been read
+        self.src, self.path, self.check, self.read, self.start = src, path, check, read, 0
         self.left, self.right = max(left or 0, 0), min(right or src.width, src.width)
         self.pixels = self.valid = None
 
@@ -356,6 +356,7 @@ class Rows:
         except RasterioError as e:
             raise DataError(f'{show_path(self.path)}: rows {top} to {bottom-1} of {self.src.height} cannot be read ({str(e.__cause__ or e).splitlines()[0]}); is the file complete?') from None
         self.check(pixels, valid)
+        if self.read and bottom == self.src.height: self.read()
         return pixels, valid
 
     def get(self, top, bottom) -> tuple:
@@ -459,6 +460,7 @@ class Predictor:
         if self.precision != 'fp32': self.model = cast_weights(self.model, noise, PRECISIONS[self.precision])
         self.cores = torch.get_num_threads() if self.device.type == 'cpu' else 1
         self.teams = min(self.cores, settings.batch_size)
+        self.turns = threading.Semaphore(2 if self.teams > 1 else 1) # batches at a time, of whatever scene: teams that are done with one go on with the next, a GPU has memory for one
 
     def _forward(self, x) -> torch.Tensor:
         "Raw (N, C, H, W) to clamped fp32 logits (N, 1, H, W): normalisation and the network, nothing else."
@@ -513,8 +515,10 @@ def _swath(self: Predictor, rows: Rows, tops, lefts, columns, counts):
     band, (start, stop) = Band(len(cfg.scales), cfg.tile_size, *columns, cfg.merge), np.subtract(columns, rows.left)
     strip = lambda i: (i, band.finish(heights[i]), valid.pop(i)[:heights[i], start:stop])
     @torch.no_grad()
-    def answer(batch): return batch[0], band.values(torch.cat(self._logits(batch[1]), 1).cpu())
-    for places, values in in_order(answer, ahead(self._batches(self._windows(rows, tops, lefts, valid, counts))), 2 if self.teams > 1 else 1): # or teams would wait for the last of a batch
+    def answer(batch):
+        with self.turns: logits = torch.cat(self._logits(batch[1]), 1).cpu()
+        return batch[0], band.values(logits)
+    for places, values in in_order(answer, ahead(self._batches(self._windows(rows, tops, lefts, valid, counts))), 2):
         for (i, left), window in zip(places, values):
             while row < i: yield strip(row); row += 1
             band.add(left, window)
@@ -530,6 +534,7 @@ def scene(self: Predictor,
           counts=None,     # a dict that gets `windows`, how many, and `skipped`, (row, column) of those that are all nodata
           see=None,        # is called with the pixels (C, h, w) and validity (h, w) of every part as it is read; where swaths meet, some are read twice
           lut=None,        # uint8 (3, 256): what to put for each value of R, G, B
+          read=None,       # is called when all has been read
           ):
     "Finished strips, top to bottom, swath by swath: (rasterio Window, logits float32 (h, w), valid bool (h, w)), on the grid of `open_scene`."
     cfg, counts, reach, path = self.settings, {} if counts is None else counts, max(self.margins), getattr(scene, 'path', scene)
@@ -543,7 +548,7 @@ def scene(self: Predictor,
         counts |= dict(windows=len(tops)*len(lefts), skipped=set())
         for start, stop in ((c, min(c+step, src.width)) for c in range(0, src.width, step)):
             here = {j: left for j, left in enumerate(lefts) if left < stop and left+size > start}
-            rows = Rows(src, path, min(here.values())-reach, max(here.values())+size+reach, check)
+            rows = Rows(src, path, min(here.values())-reach, max(here.values())+size+reach, check, read if stop == src.width else None)
             for i, logits, valid in self._swath(rows, tops, here, (start, stop), counts):
                 yield Window(start, tops[i], stop-start, len(valid)), logits if by_scale else fuse(torch.as_tensor(logits), cfg.fusion).numpy(), valid
 
