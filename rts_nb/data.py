@@ -5,19 +5,19 @@
 # %% auto #0
 __all__ = ['CRS', 'EXTRA_CHANNELS', 'IGNORE', 'FOLDERS', 'VERSION', 'COLUMNS', 'SPLITS', 'KNOWN_COLUMNS', 'FILES', 'SPLIT_STYLE',
            'RTSError', 'DataError', 'ConfigError', 'RunError', 'project_root', 'is_virtual', 'resolve', 'file_of',
-           'show_path', 'atomic', 'write_json', 'read_text', 'progress', 'in_threads', 'check_parameters', 'Section',
-           'DataConfig', 'tile_path', 'write_tile', 'is_written', 'read_tile', 'dataset_info', 'dataset_version',
-           'extra_of', 'load_splits', 'block_of', 'read_metadata', 'load_tiles', 'choose_splits', 'write_splits',
-           'summary_of', 'write_summary', 'clipped_moments', 'count_bytes', 'count_floats', 'percentile_range',
-           'count_between', 'ids_digest', 'compute_stats', 'load_stats', 'normalize', 'preparing_lock', 'building',
-           'fractal', 'paint_slump', 'paint_river', 'paint_lake', 'paint_shadow', 'slump_size', 'paint_lookalike',
-           'paint', 'palette_of', 'show_tile', 'make_sample', 'tile_starts', 'find_public_images', 'public_name',
-           'public_region', 'import_public', 'grid_id', 'grid_transform', 'grid_cells', 'repair', 'latest_date',
-           'read_outlines', 'meeting', 'superseded', 'scene_files', 'open_raster', 'footprint', 'warped', 'mosaic',
-           'scene_tile', 'outline_label', 'extra_tile', 'name_regions', 'negative_order', 'SceneCutter',
-           'load_outlines', 'tile_scenes', 'check_tile', 'overlaps', 'Survey', 'survey', 'check_dataset', 'card_table',
-           'prevalence_at', 'show_where', 'show_sizes', 'show_bands', 'show_tiles', 'complete', 'prepare',
-           'open_dataset', 'describe']
+           'show_path', 'atomic', 'write_json', 'read_text', 'progress', 'in_order', 'in_threads', 'check_parameters',
+           'Section', 'DataConfig', 'tile_path', 'write_tile', 'is_written', 'read_tile', 'dataset_info',
+           'dataset_version', 'extra_of', 'load_splits', 'block_of', 'read_metadata', 'load_tiles', 'choose_splits',
+           'write_splits', 'summary_of', 'write_summary', 'clipped_moments', 'count_bytes', 'count_floats',
+           'percentile_range', 'count_between', 'ids_digest', 'compute_stats', 'load_stats', 'normalize',
+           'preparing_lock', 'building', 'fractal', 'paint_slump', 'paint_river', 'paint_lake', 'paint_shadow',
+           'slump_size', 'paint_lookalike', 'paint', 'palette_of', 'show_tile', 'make_sample', 'tile_starts',
+           'find_public_images', 'public_name', 'public_region', 'import_public', 'grid_id', 'grid_transform',
+           'grid_cells', 'repair', 'latest_date', 'read_outlines', 'meeting', 'superseded', 'scene_files',
+           'open_raster', 'footprint', 'warped', 'mosaic', 'scene_tile', 'outline_label', 'extra_tile', 'name_regions',
+           'negative_order', 'SceneCutter', 'load_outlines', 'tile_scenes', 'check_tile', 'overlaps', 'Survey',
+           'survey', 'check_dataset', 'card_table', 'prevalence_at', 'show_where', 'show_sizes', 'show_bands',
+           'show_tiles', 'complete', 'prepare', 'open_dataset', 'describe']
 
 # %% ../nbs/00_data.ipynb #21c00a84
 import ast, collections, contextlib, dataclasses, datetime, difflib, functools, glob, hashlib, html, inspect, io, itertools, json, os, re, shlex, shutil, sys, uuid
@@ -146,14 +146,21 @@ def progress(iterable=None, desc='', total=None, unit='it', **kwargs) -> tqdm:
     return tqdm(iterable, desc=desc, total=total, unit=unit, leave=False, **(how | kwargs))
 
 # %% ../nbs/00_data.ipynb #7a6e18e7
+def in_order(fn, items, # a generator
+             workers, ahead=None):
+    "`fn` of each item, in order, computed by threads, up to `ahead` items (as many as there are threads) before it is asked for."
+    waiting = collections.deque()
+    with contextlib.closing(items), ThreadPoolExecutor(workers) as pool:
+        for item in items:
+            waiting.append(pool.submit(fn, item))
+            if len(waiting) > (ahead or workers): yield waiting.popleft().result()
+        while waiting: yield waiting.popleft().result()
+
 def in_threads(fn, items, desc='', unit='tile', workers=None):
     "`fn` of each of a list of items, in order, computed a little ahead by threads; memory does not grow with the number of items."
-    workers, ahead = workers or min(8, os.cpu_count() or 1), collections.deque()
-    with ThreadPoolExecutor(workers) as pool, progress(total=len(items), desc=desc, unit=unit) as bar:
-        for item in items:
-            ahead.append(pool.submit(fn, item))
-            if len(ahead) > 4*workers: yield ahead.popleft().result(); bar.update()
-        while ahead: yield ahead.popleft().result(); bar.update()
+    workers = workers or min(8, os.cpu_count() or 1)
+    with progress(total=len(items), desc=desc, unit=unit) as bar:
+        for result in in_order(fn, (i for i in items), workers, 4*workers): yield result; bar.update()
 
 # %% ../nbs/00_data.ipynb #133d2b7e
 def _assigned(source):

@@ -46,9 +46,9 @@ from shapely import Polygon
 
 from .calibrate import load_calibration
 from .config import load_config, runs_root
-from .data import CRS, ConfigError, DataError, RTSError, RunError, atomic, check_parameters, in_threads, is_virtual, progress, resolve, show_path, write_json
+from .data import CRS, ConfigError, DataError, RTSError, RunError, atomic, check_parameters, in_order, in_threads, is_virtual, progress, resolve, show_path, write_json
 from .metrics import N_BINS, score_bins
-from .predict import SIBLINGS, Predictor, Scene, ahead, check_settings, fuse, in_order, model_files, open_scene, scene_of, settings_of, signature, training_profile, window_starts
+from .predict import SIBLINGS, Predictor, Scene, ahead, check_settings, fuse, model_files, open_scene, scene_of, settings_of, signature, training_profile, window_starts
 from .train import as_line, collect_reports, device_name, environment, expect_report, from_line, keep_figure, report_path
 
 # %% ../nbs/40_infer.ipynb #20050001

@@ -7,8 +7,8 @@ __all__ = ['SIGNATURE', 'PRECISIONS', 'LIMIT', 'VIEWS', 'SIBLINGS', 'PART', 'SWA
            'check_settings', 'resolve_precision', 'to_probability', 'to_logit', 'mean_logits', 'fuse', 'turn',
            'turn_back', 'tta_logits', 'reflected', 'widen', 'scaled_logits', 'window_starts', 'window_weights', 'Band',
            'Scene', 'scene_of', 'scene_bands', 'check_scene', 'check_values', 'OpenScene', 'open_scene', 'ahead',
-           'in_order', 'along', 'Rows', 'weights_digest', 'fold_batch_norms', 'cast_weights', 'core_teams',
-           'shared_out', 'Predictor', 'cut_window', 'settings_of', 'model_files', 'training_profile', 'run_precision']
+           'along', 'Rows', 'weights_digest', 'fold_batch_norms', 'cast_weights', 'core_teams', 'shared_out',
+           'Predictor', 'cut_window', 'settings_of', 'model_files', 'training_profile', 'run_precision']
 
 # %% ../nbs/16_predict.ipynb #098690fe
 import collections, contextlib, copy, dataclasses, functools, hashlib, json, os, threading, warnings
@@ -33,7 +33,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .config import load_config
-from .data import CRS, EXTRA_CHANNELS, ConfigError, DataError, RunError, Section, load_stats, normalize, resolve, show_path
+from .data import CRS, EXTRA_CHANNELS, ConfigError, DataError, RunError, Section, in_order, load_stats, normalize, resolve, show_path
 from .models import build_model
 
 # %% ../nbs/16_predict.ipynb #3bc0fbf0
@@ -329,15 +329,6 @@ def ahead(items, n=2):
             yield item
             del item # or one more than `n` would be held
 
-def in_order(f, items, n):
-    "f(item) for each item of a generator, `n` of them at work in threads, in the order of the items."
-    waiting = collections.deque()
-    with contextlib.closing(items), ThreadPoolExecutor(n) as pool:
-        for item in items:
-            waiting.append(pool.submit(f, item))
-            if len(waiting) > n: yield waiting.popleft().result()
-        while waiting: yield waiting.popleft().result()
-
 def along(a, at, axis) -> np.ndarray:
     "np.take, but a view where the positions run on, as they do away from a scene's edges."
     first, last = int(at[0]), int(at[-1])
@@ -454,7 +445,7 @@ class Predictor:
         self.stats, self.settings, self.profile = stats, settings, None # of training, where the model directory has one
         self.margins = [round((settings.tile_size/s - settings.tile_size)/2) for s in settings.scales] # that each scale sees around a window
         model = model.to(self.device, memory_format=torch.channels_last).eval()
-        noise = torch.randn(2, 3+len(settings.extra_channels), settings.tile_size, settings.tile_size, generator=torch.Generator().manual_seed(0)) # a generator of its own: training's draws go on as if nothing had been
+        noise = torch.randn(1, 3+len(settings.extra_channels), settings.tile_size, settings.tile_size, generator=torch.Generator().manual_seed(0)) # a generator of its own: training's draws go on as if nothing had been
         self.weights = weights_digest(model)
         self.model = fold_batch_norms(model, noise := noise.to(self.device))
         if self.precision != 'fp32': self.model = cast_weights(self.model, noise, PRECISIONS[self.precision])
