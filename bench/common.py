@@ -15,7 +15,11 @@ def seconds(fn, *args):
 def compare(ours, peer, rounds=11, warm=True):
     "(median, smallest, largest) ratio of two functions that return their own seconds, and the medians of these; if `warm`, one round before does not count."
     if warm: ours(), peer()
-    pairs = [(ours(), peer()) if k % 2 else (peer(), ours())[::-1] for k in range(rounds)]
+    return summary([(ours(), peer()) if k % 2 else (peer(), ours())[::-1] for k in range(rounds)])
+
+
+def summary(pairs):
+    "(median, smallest, largest) ratio of pairs of seconds, and the medians of both."
     ratios = sorted(a/b for a, b in pairs)
     return statistics.median(ratios), ratios[0], ratios[-1], statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 

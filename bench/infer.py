@@ -1,11 +1,12 @@
-"""What a map costs, as ratios in one run: `python bench/infer.py [plain] [overhead] [monai] [memory] [--side 4096] [--model-dir runs/sample/seed-42] [--config configs/baseline.yaml]`.
+"""What a map costs, as ratios in one run: `python bench/infer.py [plain] [overhead] [monai] [host] [memory] [--side 4096] [--model-dir runs/sample/seed-42] [--config configs/baseline.yaml]`.
 
 plain     the whole of inference (read, predict, merge, write, vectorise) at the model's precision against the plain fp32 forward passes of segmentation-models-pytorch over the same windows
 overhead  the whole against the forward passes of its network at the same precision and batches: bare, each layer shared out among all cores, and as the predictor does them, each batch shared out
 monai     the predictor on a scene in memory against MONAI's sliding-window inferer on the same array, network, overlap and batch: at equal precision, and at ours against its fp32
           (the network as the predictor has it, folded and channels last, and as segmentation-models-pytorch builds it)
+host      the whole, of 16 scenes, against a network that only waits, 15 ms for a window of 512 px: what is left of reading, merging and writing when another device does the passes
 memory    peak memory on a scene of four times the side against one of --side (needs 4 GB of disk and the time of 17 scenes)
---config takes the network, tile size, overlap and batch of a config, with random weights and a threshold that nothing reaches, for what it costs alone.
+--config takes the network, tile size and overlap of a config, 8 windows at a time, with random weights and a threshold that nothing reaches, for what it costs alone.
 MONAI belongs to the bench alone: `pip install --no-deps --target FOLDER monai`, and FOLDER on PYTHONPATH; without it that row is left out.
 Nothing else should run meanwhile. The model must be trained and calibrated (`make demo`). Times are seconds.
 """
@@ -13,7 +14,10 @@ import argparse
 import json
 import shutil
 import tempfile
+import threading
+import time
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import rasterio
@@ -22,14 +26,14 @@ from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
 from safetensors.torch import save_file
 
-from common import compare, peak_mb, seconds, verdict
+from common import compare, peak_mb, seconds, summary, verdict
 from rts_nb.data import CRS, normalize, paint, palette_of, resolve
 from rts_nb.infer import infer
 from rts_nb.models import build_model
 from rts_nb.config import load_config, save_config
 from rts_nb.predict import VIEWS, Predictor, shared_out, signature, window_starts
 
-PATTERN = 1024
+PATTERN, ROWS = 1024, ['plain', 'overhead', 'monai', 'host', 'memory']
 
 
 def pattern(size=PATTERN):
@@ -56,7 +60,7 @@ def batches(cfg, side):
 def untrained(config, calibrated, folder):
     "The model directory of a network with random weights, calibrated as another, whose map is empty."
     (folder := Path(folder)).mkdir()
-    cfg = load_config(config, 'model.encoder_weights=null data.extra_channels=[]')
+    cfg = load_config(config, 'model.encoder_weights=null data.extra_channels=[] predict.batch_size=8') # plain fp32 passes of more would not fit into memory
     save_config(cfg, folder/'config.yaml')
     save_file(build_model(cfg.model, None).state_dict(), folder/'model.safetensors')
     for name in ('normalization_stats.json', 'training_profile.json'): shutil.copy(resolve(calibrated)/name, folder)
@@ -124,6 +128,20 @@ def monai(args, folder, predictor):
         verdict(f'MONAI fp32, network as built / predictor {predictor.precision}', compare(theirs(fp32, lambda x: model(normalize(x, fp32.stats))), ours(predictor), rounds=args.rounds), 2.0, at_most=False, unit=1)
 
 
+def host(args, folder, predictor):
+    model, scenes, busy, one = untrained('configs/baseline.yaml', args.model_dir, f'{folder}/waiting'), Path(folder)/'many', [], threading.Lock()
+    scenes.mkdir()
+    for k in range(16): (scenes/f'{k}.tif').symlink_to(f'{folder}/scene.tif')
+    logits = torch.rand(32, 1, 512, 512) - 5
+    def wait(predictor, x):
+        with one: busy.append(seconds(time.sleep, .015*len(x)))
+        return logits[:len(x)]
+    def run():
+        busy.clear()
+        with patch.object(Predictor, '_forward', wait), tempfile.TemporaryDirectory(dir=folder) as out: return seconds(infer, model, scenes, out)
+    verdict('whole inference of 16 scenes / a network that only waits', summary([(run(), sum(busy)) for _ in range(args.rounds)]), 1.08, unit=1)
+
+
 def memory(args, folder, predictor):
     peaks = {}
     for side in (args.side, 4*args.side):
@@ -135,7 +153,7 @@ def memory(args, folder, predictor):
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('rows', nargs='*', default=['plain', 'overhead', 'monai', 'memory'])
+    parser.add_argument('rows', nargs='*', default=ROWS)
     parser.add_argument('--side', type=int, default=4096)
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--model-dir', default='runs/sample/seed-42')
@@ -146,4 +164,4 @@ if __name__ == '__main__':
         predictor = Predictor.from_dir(args.model_dir)
         print(f'{"":<60}{"ours":>10}{"peer":>10}{"ratio":>8}')
         write_scene(Path(folder)/'scene.tif', args.side)
-        for row in args.rows or ['plain', 'overhead', 'monai', 'memory']: globals()[row](args, folder, predictor)
+        for row in args.rows: globals()[row](args, folder, predictor)
