@@ -412,7 +412,7 @@ PART = 1 << 18 # pixels
 @functools.lru_cache
 def core_teams(n, cores) -> ThreadPoolExecutor:
     "`n` threads, for each of which torch uses so many cores."
-    own, together = torch.get_num_threads(), threading.Barrier(n)
+    own, together = torch.get_num_threads(), threading.Barrier(n, timeout=60)
     def start():
         torch.get_num_threads() # a thread's first question sets its number to the common one
         torch.set_num_threads(cores)
