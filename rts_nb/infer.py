@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['RASTERS', 'BOX', 'PARTS', 'FALSE_ALARMS', 'MATCHED', 'NODATA', 'MASK_NODATA', 'GEOD', 'TO_DEGREES', 'COLUMNS',
-           'IN_PARTS', 'CACHE', 'ARCTIC_KM2', 'BUDGET_USD', 'RETRIES', 'AHEAD', 'PIXEL_M', 'ENGINES', 'PAGE',
-           'read_tiles', 'list_scenes', 'operating_point', 'caveats', 'notes', 'stability_index', 'chance_level',
-           'Seen', 'of_parts', 'shift_watch', 'shift_warnings', 'matching', 'cog_faults', 'cog', 'write_rasters',
-           'smooth_outline', 'pixel_polygons', 'geodesic_size', 'layer', 'measured', 'tiles_of', 'inside', 'statistics',
-           'find_slumps', 'merge_scenes', 'write_mosaic', 'digest', 'identity', 'differences', 'claim_map', 'writing',
+           'IN_PARTS', 'CACHE', 'ARCTIC_KM2', 'RETRIES', 'AHEAD', 'PIXEL_M', 'ENGINES', 'PAGE', 'read_tiles',
+           'list_scenes', 'operating_point', 'caveats', 'notes', 'stability_index', 'chance_level', 'Seen', 'of_parts',
+           'shift_watch', 'shift_warnings', 'matching', 'cog_faults', 'cog', 'write_rasters', 'smooth_outline',
+           'pixel_polygons', 'geodesic_size', 'layer', 'measured', 'tiles_of', 'inside', 'statistics', 'find_slumps',
+           'merge_scenes', 'write_mosaic', 'digest', 'identity', 'differences', 'claim_map', 'writing',
            'clear_unfinished', 'hold', 'finished_scene', 'Meter', 'map_scene', 'map_scenes', 'write_layers',
            'write_log', 'ray_cluster', 'task_share', 'on_ray', 'task_device', 'task_predictor', 'window_pixels',
            'largest_first', 'local_engine', 'ray_engine', 'finish_map', 'infer', 'check_complete', 'finished_map',
@@ -549,17 +549,17 @@ def write_layers(out: Path, parts: list, who: dict, warnings) -> tuple:
     with writing(out, 'the mosaic'): write_mosaic(out/'mosaic.vrt', [out/f'{p["scene"]}_probability.tif' for p in parts], said)
     return found, specks
 
-ARCTIC_KM2, BUDGET_USD = 20e6, 70_000
+ARCTIC_KM2 = 20e6
 
-def write_log(out: Path, model_dir, who: dict, calibration, parts: list, failed: dict, found, specks, hourly_usd, warnings, shift) -> dict:
+def write_log(out: Path, model_dir, who: dict, calibration, parts: list, failed: dict, found, specks, cost, warnings, shift) -> dict:
     "Writes inference_log.json, the account of the map, and gives it back."
     hours, total, skipped = sum(p['seconds'] for p in parts)/3600, lambda k: sum(p[k] for p in parts), sum(len(p['skipped']) for p in parts)
     log = dict(model=show_path(resolve(model_dir)), **who, date=datetime.datetime.now().astimezone().isoformat(timespec='seconds'), warnings=warnings, shift=shift,
                expected={k: operating_point(calibration)[k] for k in ('precision', 'precision_low', 'precision_high', 'recall', 'recall_low', 'recall_high')},
                scenes_done=len(parts), scenes_failed=failed, tiles_done=total('windows')-skipped, tiles_skipped=skipped,
                tiles_with_detections=len({t for ids in found['tile_ids'] for t in ids.split(',')}), rts=len(found), specks_dropped=specks, total_rts_area_m2=round(float(found['area_m2'].sum()), 1),
-               km2=round(total('km2'), 4), hours=round(hours, 5), device=', '.join(sorted({p['device'] for p in parts})), hourly_usd=hourly_usd, cost_usd=round(hours*hourly_usd, 4),
-               arctic_usd=round(hours*hourly_usd/total('km2')*ARCTIC_KM2) if total('km2') else None, scenes=parts)
+               km2=round(total('km2'), 4), hours=round(hours, 5), device=', '.join(sorted({p['device'] for p in parts})), hourly_usd=cost.hourly_usd, cost_usd=round(hours*cost.hourly_usd, 4), budget_usd=cost.budget_usd,
+               arctic_usd=round(hours*cost.hourly_usd/total('km2')*ARCTIC_KM2) if total('km2') else None, scenes=parts)
     with writing(out, 'the log'): write_json(out/'inference_log.json', log)
     return log
 
@@ -679,7 +679,7 @@ def finish_map(out: Path, model_dir, calibration, who: dict, failed: dict, warni
     seen = of_parts(profile, parts)
     shift = shift_watch(profile, seen) if seen else None
     warnings = warnings + shift_warnings(shift or {})
-    return write_log(out, model_dir, who, calibration, parts, failed, *write_layers(out, parts, who, warnings), cfg.cost.hourly_usd, warnings, shift)
+    return write_log(out, model_dir, who, calibration, parts, failed, *write_layers(out, parts, who, warnings), cfg.cost, warnings, shift)
 
 def infer(model_dir,  # a calibrated run
           scenes,     # a raster, a folder, a glob, a table of tiles, or a list of these
@@ -785,16 +785,23 @@ def _round_down(value) -> float:
     power = 10.**np.floor(np.log10(value))
     return next(k*power for k in (5, 2, 1) if k*power <= value*(1+1e-9))
 
-def draw_graticule(ax, bounds, n=40, labels=True):
-    "Draws parallels and meridians over axes in EPSG:3413; labels interrupt the lines."
+def _degrees(value, names, digits) -> str:
+    "A latitude (names 'SN') or longitude ('WE') as one writes it."
+    value = (value+180)%360-180
+    return f'{abs(value):.{digits}f}° {names[int(value >= 0)]}'
+
+def draw_graticule(ax, bounds, n=40, labels=True) -> list:
+    "Draws parallels and meridians over axes in EPSG:3413; labels interrupt the lines. [(contours, what names a level)] of both."
     x, y = np.meshgrid(np.linspace(bounds.left, bounds.right, n), np.linspace(bounds.bottom, bounds.top, n))
     lon, lat = TO_DEGREES.transform(x, y)
-    lon = (lon-lon[n//2, n//2]+180)%360-180+lon[n//2, n//2]
+    lon, drawn = (lon-lon[n//2, n//2]+180)%360-180+lon[n//2, n//2], []
     for field, names in ((lat, 'SN'), (lon, 'WE')):
         step = _round_down(np.ptp(field)/2)
         levels = np.arange(np.ceil(field.min()/step), field.max()/step)*step
         lines = ax.contour(x, y, field, levels, colors='white', linewidths=.6, linestyles=':')
-        if labels: ax.clabel(lines, fmt=lambda v, names=names: f'{abs((v+180)%360-180 if names == "WE" else v):.{max(0, -int(np.floor(np.log10(step))))}f}° {names[int((v+180)%360 >= 180 if names == "WE" else v >= 0)]}', fontsize=6)
+        drawn.append((lines, functools.partial(_degrees, names=names, digits=max(0, -int(np.floor(np.log10(step)))))))
+        if labels: ax.clabel(lines, fmt=drawn[-1][1], fontsize=6)
+    return drawn
 
 def draw_scale_bar(ax, bounds):
     "Draws a bar of a round length at the lower left."
@@ -930,11 +937,10 @@ def _svg(geometry, x0, y0, digits=1) -> str:
 def graticule(bounds, n=60) -> dict:
     "{name: line} of parallels and meridians at round degrees over bounds in EPSG:3413."
     fig, ax = plt.subplots()
-    draw_graticule(ax, rasterio.coords.BoundingBox(*bounds), n, labels=False)
     lines = {}
-    for contours, names in zip(ax.collections, ('SN', 'WE')):
+    for contours, name in draw_graticule(ax, rasterio.coords.BoundingBox(*bounds), n, labels=False):
         for level, path in zip(contours.levels, contours.get_paths()):
-            if parts := [p for p in path.to_polygons(closed_only=False) if len(p) > 1]: lines[f'{abs((level+180)%360-180):g}° {names[int((level+180)%360 >= 180)]}'] = shapely.MultiLineString(parts)
+            if parts := [p for p in path.to_polygons(closed_only=False) if len(p) > 1]: lines[name(level)] = shapely.MultiLineString(parts)
     plt.close(fig)
     return lines
 
@@ -1010,7 +1016,7 @@ def results(log) -> pd.DataFrame:
             'slumps': log['rts'], 'total area': f'{log["total_rts_area_m2"]/1e4:.2f} ha', 'specks dropped': f'{log["specks_dropped"]} below {log["min_area_m2"]:g} m²',
             'threshold': f'{log["threshold"]:.3f}, {"target precision reached" if log["reachable"] else "target precision NOT reached"} at 1:{log["operating_ratio"]}',
             'time': f'{seconds:.1f} s, {log["tiles_done"]/seconds:.1f} windows or {log["km2"]/seconds:.2f} km² a second, on {log["device"]}', 'cost so far': f'{log["cost_usd"]:.2f} USD at {log["hourly_usd"]} USD an hour, for {log["km2"]:.1f} km²'}
-    if log['arctic_usd']: rows['20 million km² at this rate'] = f'{log["arctic_usd"]:,} USD, {log["arctic_usd"]/BUDGET_USD:.1%} of the budget of {BUDGET_USD:,} USD, and {ARCTIC_KM2/log["km2"]*log["hours"]/24:,.0f} days on one such machine'
+    if log['arctic_usd']: rows['20 million km² at this rate'] = f'{log["arctic_usd"]:,} USD, ' + (f'{log["arctic_usd"]/log["budget_usd"]:.1%} of the budget of {log["budget_usd"]:,.0f} USD, ' if 'budget_usd' in log else '') + f'and {ARCTIC_KM2/log["km2"]*log["hours"]/24:,.0f} days on one such machine'
     rows |= {'mind': '; '.join(log['warnings'])} if log['warnings'] else {}
     return pd.DataFrame(rows.items(), columns=['', 'this map']).set_index('')
 

@@ -273,5 +273,5 @@ def load_weights(model, path):
     "Loads tensors saved by save_weights; RunError if they are missing or of another network."
     if not Path(path).exists(): raise RunError(f'{show_path(path)} is missing; train first (nbs/20_train.ipynb)')
     try: model.load_state_dict(load_file(path))
-    except (RuntimeError, OSError) as e: raise RunError(f'{show_path(path)} does not fit the network of config.yaml ({str(e).splitlines()[0][:90]})') from None
+    except (RuntimeError, OSError, SafetensorError) as e: raise RunError(f'{show_path(path)} does not fit the network of config.yaml ({" ".join(str(e).split())[:160]})') from None
     return model

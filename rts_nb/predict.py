@@ -27,14 +27,12 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .config import load_config
 from .data import CRS, EXTRA_CHANNELS, ConfigError, DataError, RunError, Section, in_order, load_stats, normalize, resolve, show_path
-from .models import build_model
+from .models import build_model, load_weights
 
 # %% ../nbs/16_predict.ipynb #3bc0fbf0
 class PredictSettings(Section):
@@ -593,10 +591,7 @@ def from_dir(cls: Predictor,
     "The predictor of a finished run, from its config.yaml, normalization_stats.json and model.safetensors alone."
     folder = model_files(model_dir, 'config.yaml', 'normalization_stats.json', 'model.safetensors')
     cfg = load_config(folder/'config.yaml')
-    model = build_model(cfg.model, None)
-    try: model.load_state_dict(load_file(folder/'model.safetensors'))
-    except (RuntimeError, SafetensorError) as e:
-        raise RunError(f'{show_path(folder/"model.safetensors")} does not fit {cfg.model.architecture} with {cfg.model.encoder} ({" ".join(str(e).split())[:160]})') from None
+    model = load_weights(build_model(cfg.model, None), folder/'model.safetensors')
     stats = load_stats(folder/'normalization_stats.json', cfg.data.extra_channels)
     predictor = cls(model, stats, settings_of(cfg, **overrides), device, precision or run_precision(cfg.train.precision, device))
     predictor.profile = training_profile(folder)
