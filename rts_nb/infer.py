@@ -161,6 +161,7 @@ def of_parts(profile, parts) -> Seen | None:
     for p in parts: seen += p['seen']
     return seen
 
+# %% ../nbs/40_infer.ipynb #b732bc01
 def shift_watch(profile, seen: Seen) -> dict:
     "By band, and of the scores: stability index, the level of chance for as many tiles, and whether it is above that."
     watched, rows = {k: (b['tiles'], np.ones(len(b['tiles'])), seen.bands[k]) for k, b in profile['bands'].items()}, {}
@@ -442,6 +443,7 @@ def claim_map(out: Path, who: dict, fresh=False):
     if not note.exists(): write_json(note, who)
     if other := differences(json.loads(note.read_text()), who): raise RunError(f'{show_path(out)} holds a map of another model or other settings ({other}); choose another out_dir, or fresh=True to replace it')
 
+# %% ../nbs/40_infer.ipynb #de88230b
 @contextlib.contextmanager
 def writing(out: Path, what):
     "Turns what a full or vanished disk does into one line."
@@ -484,8 +486,6 @@ def finished_scene(out: Path, name, scene: Scene) -> bool:
     return record.exists() and json.loads(record.read_text())['source'] == _source(scene) and all((out/f'{name}_{k}.tif').exists() for k in ('probability', 'mask'))
 
 # %% ../nbs/40_infer.ipynb #f6422513
-CACHE = 64<<20 # bytes of blocks that GDAL keeps; by itself it takes a twentieth of the machine's memory
-
 class Meter:
     "Shares wall time out among scenes that overlap, so that their seconds add up to it."
     def __init__(self): self.last, self.lock = 0., threading.Lock()
@@ -495,6 +495,9 @@ class Meter:
         with self.lock:
             self.last, since = time.time(), max(start, self.last)
             return self.last-since
+
+# %% ../nbs/40_infer.ipynb #a45675b8
+CACHE = 64<<20 # bytes of blocks that GDAL keeps; by itself it takes a twentieth of the machine's memory
 
 def map_scene(predictor: Predictor, scene: Scene, out: Path, name, work, # a folder of this process alone, on the disk of `out`
               who: dict, warnings=(), meter=None, read=None) -> dict:
@@ -512,6 +515,7 @@ def map_scene(predictor: Predictor, scene: Scene, out: Path, name, work, # a fol
         write_json(record, done)
     return done
 
+# %% ../nbs/40_infer.ipynb #1f6117f5
 def map_scenes(predictor: Predictor, scenes: dict, out: Path, work, who: dict, warnings) -> dict:
     "Maps the scenes that are not finished, the next one from when one has been read; {name: reason} of those that failed."
     failed, meter = {}, Meter()

@@ -281,6 +281,7 @@ def check_values(pixels, # (C, h, w), of a part of a scene
         if abs(found := band[valid].mean(dtype='f8') - mean) > 50*std:
             raise DataError(f'{show_path(path)} has {found+mean:.4g} in {c} on average, the training tiles {mean:.4g} ± {std:.3g}; is it in other units?')
 
+# %% ../nbs/16_predict.ipynb #85977186
 class OpenScene:
     "A scene on one grid in EPSG:3413, north up."
     def __init__(self, rgb, bands, extra=None, extra_bands=(), valid=None, lut=None):
@@ -327,6 +328,7 @@ def ahead(items, n=2):
             yield item
             del item # or one more than `n` would be held
 
+# %% ../nbs/16_predict.ipynb #aa75d377
 def along(a, at, axis) -> np.ndarray:
     "np.take, but a view where the positions run on, as they do away from a scene's edges."
     first, last = int(at[0]), int(at[-1])
@@ -449,6 +451,7 @@ class Predictor:
         if self.precision != 'fp32': self.model = cast_weights(self.model, noise, PRECISIONS[self.precision])
         self.cores = torch.get_num_threads() if self.device.type == 'cpu' else 1
         self.teams = min(self.cores, settings.batch_size)
+        if self.teams > 1: core_teams(self.teams, self.cores//self.teams) # started here and now, or several threads would start them at once
         self.turns = threading.Semaphore(2 if self.teams > 1 else 1) # batches at a time, of whatever scene: teams that are done with one go on with the next, a GPU has memory for one
 
     def _forward(self, x) -> torch.Tensor:
