@@ -150,11 +150,14 @@ def in_order(fn, items, # a generator
              workers, ahead=None):
     "`fn` of each item, in order, computed by threads, up to `ahead` items (as many as there are threads) before it is asked for."
     waiting = collections.deque()
-    with contextlib.closing(items), ThreadPoolExecutor(workers) as pool:
-        for item in items:
-            waiting.append(pool.submit(fn, item))
-            if len(waiting) > (ahead or workers): yield waiting.popleft().result()
-        while waiting: yield waiting.popleft().result()
+    with ThreadPoolExecutor(workers) as pool, contextlib.closing(items): # closed first, so that what depends on the generator can end
+        try:
+            for item in items:
+                waiting.append(pool.submit(fn, item))
+                if len(waiting) > (ahead or workers): yield waiting.popleft().result()
+            while waiting: yield waiting.popleft().result()
+        finally:
+            for w in waiting: w.cancel()
 
 def in_threads(fn, items, desc='', unit='tile', workers=None):
     "`fn` of each of a list of items, in order, computed a little ahead by threads; memory does not grow with the number of items."

@@ -222,8 +222,8 @@ def cog(path, work, # the folder for unfinished files, on the same disk as `path
 # %% ../nbs/40_infer.ipynb #3076edde
 NODATA, MASK_NODATA = -1., 255
 
-def write_rasters(predictor: Predictor, scene: Scene, out: Path, name, work, who: dict, threshold, tags, read=None) -> dict:
-    "Writes {name}_probability.tif and {name}_mask.tif to `out`, {name}_scale.tif to `work`; the counts of windows, the km², and the histograms (`seen`) of what was seen. `read` is called when all has been read."
+def write_rasters(predictor: Predictor, scene: Scene, out: Path, name, work, who: dict, threshold, tags, read=None, go_on=lambda: None) -> dict:
+    "Writes {name}_probability.tif and {name}_mask.tif to `out`, {name}_scale.tif to `work`; the counts of windows, the km², and the histograms (`seen`) of what was seen. `read` is called when all has been read, `go_on` at every strip."
     profile, extra = predictor.profile, predictor.settings.extra_channels
     counts, several, pixels, seen = {}, len(predictor.settings.scales) > 1, 0, of_parts(profile, [])
     lut = matching(scene, profile, extra) if who['histogram_matching'] else None
@@ -233,6 +233,7 @@ def write_rasters(predictor: Predictor, scene: Scene, out: Path, name, work, who
         scale = stack.enter_context(cog(work/f'{name}_scale.tif', work, grid, 'uint8', MASK_NODATA, 'position of the scale that saw most', {})) if several else None
         bar = stack.enter_context(progress(total=grid.width*grid.height, desc=name, unit='px', unit_scale=True))
         for window, logits, valid in stack.enter_context(contextlib.closing(ahead(predictor.scene(scene, by_scale=True, counts=counts, see=seen and seen.pixels, lut=lut, read=read)))):
+            go_on()
             fused = fuse(torch.as_tensor(logits), predictor.settings.fusion).numpy()
             if seen: seen.logits(fused, valid)
             x = fused.astype('f8')/who['temperature']
@@ -488,48 +489,57 @@ def finished_scene(out: Path, name, scene: Scene) -> bool:
 # %% ../nbs/40_infer.ipynb #f6422513
 class Meter:
     "Shares wall time out among scenes that overlap, so that their seconds add up to it."
-    def __init__(self): self.last, self.lock = 0., threading.Lock()
+    def __init__(self): self.last, self.lock = time.time(), threading.Lock()
 
-    def take(self, start) -> float:
-        "Seconds since `start`, or since they were last taken."
+    def take(self) -> float:
+        "Seconds since they were last taken."
         with self.lock:
-            self.last, since = time.time(), max(start, self.last)
+            since, self.last = self.last, time.time()
             return self.last-since
 
 # %% ../nbs/40_infer.ipynb #a45675b8
 CACHE = 64<<20 # bytes of blocks that GDAL keeps; by itself it takes a twentieth of the machine's memory
 
-def map_scene(predictor: Predictor, scene: Scene, out: Path, name, work, # a folder of this process alone, on the disk of `out`
-              who: dict, warnings=(), meter=None, read=None) -> dict:
-    "Makes a scene's rasters and polygons, and last its record, which is given back; `read` is called when all has been read."
-    start, meter, record, threshold = time.time(), meter or Meter(), out/'parts'/f'{name}.json', who['region_thresholds'].get(scene.region, who['threshold'])
-    with writing(out, f'scene {name}'), rasterio.Env(GDAL_CACHEMAX=CACHE):
+def map_scene(predictor: Predictor, scene: Scene, out: Path, name, work, # a folder on the disk of `out`
+              who: dict, warnings=(),
+              meter=None, read=None, go_on=lambda: None, # of scenes that overlap: `read` is called when all has been read, `go_on` again and again; it may raise
+              ) -> dict:
+    "Makes a scene's rasters and polygons, and last its record, which is given back."
+    meter, record, threshold = meter or Meter(), out/'parts'/f'{name}.json', who['region_thresholds'].get(scene.region, who['threshold'])
+    with writing(out, f'scene {name}'), rasterio.Env(GDAL_CACHEMAX=CACHE), tempfile.TemporaryDirectory(dir=work, prefix=f'{name}.') as own:
         record.unlink(missing_ok=True)
         tags = notes(who, warnings) | dict(THRESHOLD=str(threshold), REGION=scene.region or 'none')
-        counts = write_rasters(predictor, scene, out, name, work, who, threshold, tags, read)
-        found = find_slumps(out, name, work, predictor)
+        counts = write_rasters(predictor, scene, out, name, Path(own), who, threshold, tags, read, go_on)
+        found = find_slumps(out, name, Path(own), predictor)
         with atomic(out/'parts'/f'{name}.parquet') as temporary: found.to_parquet(temporary)
         large = found[found['area_m2'] >= who['min_area_m2']]
         done = dict(scene=name, source=_source(scene), threshold=threshold, windows=counts['windows'], skipped=[f'{name}_r{i:04d}_c{j:04d}' for i, j in sorted(counts['skipped'])],
-                    km2=round(counts['km2'], 6), rts=len(large), area_m2=float(large['area_m2'].sum()), seconds=round(meter.take(start), 2), device=device_name()) | {k: counts[k] for k in ('seen',) if k in counts}
+                    km2=round(counts['km2'], 6), rts=len(large), area_m2=float(large['area_m2'].sum()), seconds=round(meter.take(), 2), device=device_name()) | {k: counts[k] for k in ('seen',) if k in counts}
         write_json(record, done)
     return done
 
 # %% ../nbs/40_infer.ipynb #1f6117f5
 def map_scenes(predictor: Predictor, scenes: dict, out: Path, work, who: dict, warnings) -> dict:
-    "Maps the scenes that are not finished, the next one from when one has been read; {name: reason} of those that failed."
-    failed, meter = {}, Meter()
-    def one(todo):
-        name, scene, read = todo
-        try: map_scene(predictor, scene, out, name, work, who, warnings, meter, read.set)
+    "Maps the scenes that are not finished, the next one from when one has been read; {name: reason} of those that failed. What ends one otherwise ends all."
+    failed, meter, ended = {}, Meter(), []
+    todo = {name: scene for name, scene in scenes.items() if not finished_scene(out, name, scene)}
+    def go_on():
+        if ended: raise ended[0]
+    def one(turn):
+        name, read = turn
+        try: map_scene(predictor, todo[name], out, name, work, who, warnings, meter, read.set, go_on)
         except DataError as e: failed[name] = str(e)
+        except BaseException as e: ended.append(e); raise
         finally: read.set()
-    def in_turn():
-        for name, scene in scenes.items():
-            if finished_scene(out, name, scene): continue
-            yield name, scene, (read := threading.Event())
-            read.wait()
-    for _ in in_order(one, in_turn(), 2): pass
+    def turns():
+        try:
+            for name in todo:
+                go_on()
+                yield name, (read := threading.Event())
+                read.wait()
+        except BaseException as e: ended.append(e); raise # an interrupt, or closed because of one
+    ends = in_order(one, turns(), 2)
+    for _ in progress(ends, 'scenes', len(todo), 'scene') if len(todo) > 1 else ends: pass
     return failed
 
 # %% ../nbs/40_infer.ipynb #4c9bd7a1
@@ -626,7 +636,7 @@ def _about_task(*model):
     return dict(settings=p.settings, precision=p.precision, profile=p.profile)
 
 def _map_task(model, scene, out, name, work, *more):
-    with tempfile.TemporaryDirectory(dir=work, prefix=f'{name}.') as own: map_scene(task_predictor(*model), scene, out, name, Path(own), *more)
+    map_scene(task_predictor(*model), scene, out, name, work, *more)
 
 # %% ../nbs/40_infer.ipynb #385a2a30
 PIXEL_M = 3. # of PlanetScope, near enough to sort boxes by

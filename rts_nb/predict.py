@@ -321,12 +321,16 @@ def open_scene(scene, # a Scene, or a path
 def ahead(items, n=2):
     "The items of a generator, made in a thread up to `n` ahead of whoever takes them; its exception comes where the item would."
     end, waiting = object(), collections.deque()
-    with contextlib.closing(items), ThreadPoolExecutor(1) as pool:
+    with ThreadPoolExecutor(1) as pool:
         waiting.extend(pool.submit(next, items, end) for _ in range(n))
-        while (item := waiting.popleft().result()) is not end:
-            waiting.append(pool.submit(next, items, end))
-            yield item
-            del item # or one more than `n` would be held
+        try:
+            while (item := waiting.popleft().result()) is not end:
+                waiting.append(pool.submit(next, items, end))
+                yield item
+                del item # or one more than `n` would be held
+        finally:
+            for w in waiting: w.cancel()
+            pool.submit(items.close).result() # GDAL wants a raster closed in the thread that opened it
 
 # %% ../nbs/16_predict.ipynb #aa75d377
 def along(a, at, axis) -> np.ndarray:
@@ -428,7 +432,7 @@ def shared_out(f,         # from (N, C, H, W) to (N, …)
                ) -> torch.Tensor:
     "f(x), the parts of the batch done by teams of cores side by side, without gradients."
     if teams == 1 or len(x) < teams: return f(x)
-    parts = x.chunk(teams * -(-x[:, 0].numel()//(PART*teams)))
+    parts = x.tensor_split(min(len(x), teams * -(-x[:, 0].numel()//(PART*teams))))
     return torch.cat([*core_teams(teams, cores//teams).map(torch.no_grad()(f), parts)])
 
 # %% ../nbs/16_predict.ipynb #045b129e
@@ -452,7 +456,7 @@ class Predictor:
         self.cores = torch.get_num_threads() if self.device.type == 'cpu' else 1
         self.teams = min(self.cores, settings.batch_size)
         if self.teams > 1: core_teams(self.teams, self.cores//self.teams) # started here and now, or several threads would start them at once
-        self.turns = threading.Semaphore(2 if self.teams > 1 else 1) # batches at a time, of whatever scene: teams that are done with one go on with the next, a GPU has memory for one
+        self.runs = ThreadPoolExecutor(2 if self.teams > 1 else 1) # of batches, of whatever scene: teams that are done with one go on with the next; a GPU has memory for one, and cuDNN its plans by thread
 
     def _forward(self, x) -> torch.Tensor:
         "Raw (N, C, H, W) to clamped fp32 logits (N, 1, H, W): normalisation and the network, nothing else."
@@ -481,7 +485,7 @@ def cut_window(pixels, # rows (C, rows, columns) that reach `reach` above and be
                left, size, margin, reach, width, start=0) -> np.ndarray:
     "The window of `size` at column `left` of a scene of `width` with `margin` around it, (C, size+2·margin, size+2·margin), mirrored at the scene's sides."
     cols = reflected(left-margin, left+size+margin, width) - start
-    return along(pixels[:, reach-margin:pixels.shape[1]-reach+margin], cols, 2)
+    return np.ascontiguousarray(along(pixels[:, reach-margin:pixels.shape[1]-reach+margin], cols, 2)) # a view would keep all its rows
 
 @patch
 def _windows(self: Predictor, rows: Rows, tops, lefts, valid: dict, counts):
@@ -499,6 +503,7 @@ def _batches(self: Predictor, windows):
     "[(row, left)] and the tensors that each scale sees, of a batch of windows after the other."
     for batch in chunked(windows, self.settings.batch_size):
         yield [w[:2] for w in batch], [torch.as_tensor(np.stack(wide)) for wide in zip(*(w[2] for w in batch))]
+        del batch
 
 @patch
 def _swath(self: Predictor, rows: Rows, tops, lefts, columns, counts):
@@ -507,9 +512,8 @@ def _swath(self: Predictor, rows: Rows, tops, lefts, columns, counts):
     band, (start, stop) = Band(len(cfg.scales), cfg.tile_size, *columns, cfg.merge), np.subtract(columns, rows.left)
     strip = lambda i: (i, band.finish(heights[i]), valid.pop(i)[:heights[i], start:stop])
     @torch.no_grad()
-    def answer(batch):
-        with self.turns: logits = torch.cat(self._logits(batch[1]), 1).cpu()
-        return batch[0], band.values(logits)
+    def run(wide): return torch.cat(self._logits(wide), 1).cpu()
+    def answer(batch): return batch[0], band.values(self.runs.submit(run, batch[1]).result())
     for places, values in in_order(answer, ahead(self._batches(self._windows(rows, tops, lefts, valid, counts))), 2):
         for (i, left), window in zip(places, values):
             while row < i: yield strip(row); row += 1
