@@ -527,14 +527,15 @@ def map_scenes(predictor: Predictor, scenes: dict, out: Path, work, who: dict, w
         if ended: raise ended[0]
     def one(turn):
         name, read = turn
-        try: map_scene(predictor, todo[name], out, name, work, who, warnings, meter, read.set, go_on)
+        try:
+            go_on()
+            map_scene(predictor, todo[name], out, name, work, who, warnings, meter, read.set, go_on)
         except DataError as e: failed[name] = str(e)
         except BaseException as e: ended.append(e); raise
         finally: read.set()
     def turns():
         try:
             for name in todo:
-                go_on()
                 yield name, (read := threading.Event())
                 read.wait()
         except BaseException as e: ended.append(e); raise # an interrupt, or closed because of one
