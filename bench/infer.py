@@ -9,7 +9,7 @@ memory    peak memory on a scene of four times the side against one of --side (n
 --config takes the network, tile size and overlap of a config, 8 windows at a time, with random weights and a threshold that nothing reaches, for what it costs alone.
 MONAI belongs to the bench alone: `pip install --no-deps --target FOLDER monai`, and FOLDER on PYTHONPATH; without it that row is left out.
 Layers that all cores share are fastest where cores wait for each other by spinning, which is OpenMP's way unless told otherwise (the Makefile tells it otherwise, for the sake of
-other processes); so that peers show what they can, this runs with it, alone. Nothing else should run meanwhile. The model must be trained and calibrated (`make demo`). Times are seconds.
+other processes); so that peers show what they can, this runs with it, alone. Nothing else should run meanwhile. The model must be trained and calibrated (`make demo`). Times are seconds; --rounds 1 does without the round before, which does not count.
 """
 import argparse
 import json
@@ -94,14 +94,14 @@ def normalized(predictor, n):
 def plain(args, folder, predictor):
     model = build_model(load_config(resolve(args.model_dir)/'config.yaml').model, None).eval()
     x, sizes = normalized(predictor, predictor.settings.batch_size), batches(predictor.settings, args.side)
-    verdict('plain fp32 passes / whole inference', compare(lambda: seconds(passes, model, x, sizes), lambda: seconds(whole, args, folder), rounds=args.rounds), 2.5, at_most=False, unit=1)
+    verdict('plain fp32 passes / whole inference', compare(lambda: seconds(passes, model, x, sizes), lambda: seconds(whole, args, folder), rounds=args.rounds, warm=args.rounds > 1), 2.5, at_most=False, unit=1)
 
 
 def overhead(args, folder, predictor):
     x, sizes = normalized(predictor, predictor.settings.batch_size).contiguous(memory_format=torch.channels_last), batches(predictor.settings, args.side)
     network = lambda part: autocast(predictor, part)
     for name, one in {'bare passes': network, "the predictor's passes": lambda part: shared_out(network, part, predictor.teams, predictor.cores)}.items():
-        verdict(f'whole inference / {name}, {predictor.precision}', compare(lambda: seconds(whole, args, folder), lambda: seconds(passes, one, x, sizes), rounds=args.rounds), 1.08, unit=1)
+        verdict(f'whole inference / {name}, {predictor.precision}', compare(lambda: seconds(whole, args, folder), lambda: seconds(passes, one, x, sizes), rounds=args.rounds, warm=args.rounds > 1), 1.08, unit=1)
 
 
 def autocast(predictor, x):
@@ -125,10 +125,10 @@ def monai(args, folder, predictor):
             def run():
                 with torch.inference_mode(): sliding_window_inference(array, cfg.tile_size, cfg.batch_size, network, overlap=cfg.overlap/cfg.tile_size, mode='gaussian')
             return lambda: seconds(run)
-        verdict(f'predictor / MONAI, both {predictor.precision}', compare(ours(predictor), theirs(predictor), rounds=args.rounds), 1.0, unit=1)
-        verdict('predictor / MONAI, both fp32', compare(ours(fp32), theirs(fp32), rounds=args.rounds), 1.0, unit=1)
-        verdict(f'MONAI fp32 / predictor {predictor.precision}', compare(theirs(fp32), ours(predictor), rounds=args.rounds), 2.0, at_most=False, unit=1)
-        verdict(f'MONAI fp32, network as built / predictor {predictor.precision}', compare(theirs(fp32, lambda x: model(normalize(x, fp32.stats))), ours(predictor), rounds=args.rounds), 2.0, at_most=False, unit=1)
+        verdict(f'predictor / MONAI, both {predictor.precision}', compare(ours(predictor), theirs(predictor), rounds=args.rounds, warm=args.rounds > 1), 1.0, unit=1)
+        verdict('predictor / MONAI, both fp32', compare(ours(fp32), theirs(fp32), rounds=args.rounds, warm=args.rounds > 1), 1.0, unit=1)
+        verdict(f'MONAI fp32 / predictor {predictor.precision}', compare(theirs(fp32), ours(predictor), rounds=args.rounds, warm=args.rounds > 1), 2.0, at_most=False, unit=1)
+        verdict(f'MONAI fp32, network as built / predictor {predictor.precision}', compare(theirs(fp32, lambda x: model(normalize(x, fp32.stats))), ours(predictor), rounds=args.rounds, warm=args.rounds > 1), 2.0, at_most=False, unit=1)
 
 
 def host(args, folder, predictor):
