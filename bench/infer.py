@@ -91,17 +91,22 @@ def normalized(predictor, n):
     return normalize(torch.as_tensor(np.stack([block[:, :size, k:k+size] for k in range(n)])), predictor.stats)
 
 
+def in_rounds(args, ours, peer):
+    "Both side by side, --rounds times."
+    return compare(ours, peer, rounds=args.rounds, warm=args.rounds > 1)
+
+
 def plain(args, folder, predictor):
     model = build_model(load_config(resolve(args.model_dir)/'config.yaml').model, None).eval()
     x, sizes = normalized(predictor, predictor.settings.batch_size), batches(predictor.settings, args.side)
-    verdict('plain fp32 passes / whole inference', compare(lambda: seconds(passes, model, x, sizes), lambda: seconds(whole, args, folder), rounds=args.rounds, warm=args.rounds > 1), 2.5, at_most=False, unit=1)
+    verdict('plain fp32 passes / whole inference', in_rounds(args, lambda: seconds(passes, model, x, sizes), lambda: seconds(whole, args, folder)), 2.5, at_most=False, unit=1)
 
 
 def overhead(args, folder, predictor):
     x, sizes = normalized(predictor, predictor.settings.batch_size).contiguous(memory_format=torch.channels_last), batches(predictor.settings, args.side)
     network = lambda part: autocast(predictor, part)
     for name, one in {'bare passes': network, "the predictor's passes": lambda part: shared_out(network, part, predictor.teams, predictor.cores)}.items():
-        verdict(f'whole inference / {name}, {predictor.precision}', compare(lambda: seconds(whole, args, folder), lambda: seconds(passes, one, x, sizes), rounds=args.rounds, warm=args.rounds > 1), 1.08, unit=1)
+        verdict(f'whole inference / {name}, {predictor.precision}', in_rounds(args, lambda: seconds(whole, args, folder), lambda: seconds(passes, one, x, sizes)), 1.08, unit=1)
 
 
 def autocast(predictor, x):
@@ -125,10 +130,10 @@ def monai(args, folder, predictor):
             def run():
                 with torch.inference_mode(): sliding_window_inference(array, cfg.tile_size, cfg.batch_size, network, overlap=cfg.overlap/cfg.tile_size, mode='gaussian')
             return lambda: seconds(run)
-        verdict(f'predictor / MONAI, both {predictor.precision}', compare(ours(predictor), theirs(predictor), rounds=args.rounds, warm=args.rounds > 1), 1.0, unit=1)
-        verdict('predictor / MONAI, both fp32', compare(ours(fp32), theirs(fp32), rounds=args.rounds, warm=args.rounds > 1), 1.0, unit=1)
-        verdict(f'MONAI fp32 / predictor {predictor.precision}', compare(theirs(fp32), ours(predictor), rounds=args.rounds, warm=args.rounds > 1), 2.0, at_most=False, unit=1)
-        verdict(f'MONAI fp32, network as built / predictor {predictor.precision}', compare(theirs(fp32, lambda x: model(normalize(x, fp32.stats))), ours(predictor), rounds=args.rounds, warm=args.rounds > 1), 2.0, at_most=False, unit=1)
+        verdict(f'predictor / MONAI, both {predictor.precision}', in_rounds(args, ours(predictor), theirs(predictor)), 1.0, unit=1)
+        verdict('predictor / MONAI, both fp32', in_rounds(args, ours(fp32), theirs(fp32)), 1.0, unit=1)
+        verdict(f'MONAI fp32 / predictor {predictor.precision}', in_rounds(args, theirs(fp32), ours(predictor)), 2.0, at_most=False, unit=1)
+        verdict(f'MONAI fp32, network as built / predictor {predictor.precision}', in_rounds(args, theirs(fp32, lambda x: model(normalize(x, fp32.stats))), ours(predictor)), 2.0, at_most=False, unit=1)
 
 
 def host(args, folder, predictor):
