@@ -6,43 +6,54 @@
 __all__ = ['WEIGHT_MODES', 'LOSSES', 'split_valid', 'MaskedLoss', 'over_ranks', 'pixel_mean', 'class_weight', 'PixelLoss',
            'BalancedBCE', 'Focal', 'soft_counts', 'Tversky', 'FocalDice', 'loss_parameters', 'build_loss', 'LossConfig']
 
-# %% ../nbs/10_losses.ipynb #31f5c403
-import difflib, inspect
+# %% ../nbs/10_losses.ipynb #7484feb4
+import difflib
+import inspect
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn # not loaded by the line above
 from pydantic import model_validator
 from torch import nn
 from torch.nn.functional import logsigmoid
 
-from .data import Section
-from .loading import place
+from .core.jobs import rank_and_world
+from .core.section import Section
 
-# %% ../nbs/10_losses.ipynb #3abd237e
-def split_valid(logits, # (N, 1, H, W) or (H, W), any float dtype
-                target, # same shape, any dtype: 0, 1 and `ignore_index`, or soft labels between 0 and 1
-                ignore_index=255):
+# %% ../nbs/10_losses.ipynb #cb612d5b
+def split_valid(
+    logits,  # (N, 1, H, W) or (H, W), any float dtype
+    target,  # same shape, any dtype: 0, 1 and `ignore_index`, or soft labels between 0 and 1
+    ignore_index=255,
+):
     "Logits (at least fp32) and target (same dtype), both 0 where ignored, and the mask of valid pixels. ValueError on other shapes or values."
     if logits.shape != target.shape:
-        raise ValueError(f'logits {tuple(logits.shape)} and target {tuple(target.shape)} differ in shape; expected the same, such as (N, 1, H, W)')
-    if not logits.numel(): raise ValueError(f'logits {tuple(logits.shape)} hold no pixel; expected at least one')
-    if not logits.is_floating_point(): raise ValueError(f'logits are {logits.dtype}; expected a float type')
+        raise ValueError(
+            f"logits {tuple(logits.shape)} and target {tuple(target.shape)} differ in shape; expected the same, such as (N, 1, H, W)"
+        )
+    if not logits.numel():
+        raise ValueError(f"logits {tuple(logits.shape)} hold no pixel; expected at least one")
+    if not logits.is_floating_point():
+        raise ValueError(f"logits are {logits.dtype}; expected a float type")
     valid = target != ignore_index
     x = logits if logits.dtype == torch.float64 else logits.float()
     t = torch.where(valid, target.to(x.dtype), 0)
     _check_targets(t, target.dtype, ignore_index)
     return torch.where(valid, x, 0), t, valid
 
+
 def _check_targets(t, dtype, ignore_index):
     low, high = torch.aminmax(t.detach())
-    if low >= 0 and high <= 1: return # one look at the device; False for NaN too
-    wanted = 'a probability between 0 and 1' if dtype.is_floating_point else '0 or 1'
-    raise ValueError(f'target values range from {low.item():g} to {high.item():g}; expected {wanted}, or {ignore_index} (ignored)')
+    if low >= 0 and high <= 1:
+        return  # one look at the device; False for NaN too
+    wanted = "a probability between 0 and 1" if dtype.is_floating_point else "0 or 1"
+    raise ValueError(
+        f"target values range from {low.item():g} to {high.item():g}; expected {wanted}, or {ignore_index} (ignored)"
+    )
 
-# %% ../nbs/10_losses.ipynb #0246254d
+# %% ../nbs/10_losses.ipynb #05f2ce4b
 class MaskedLoss(nn.Module):
     "A loss over valid pixels, called as `loss(logits, target)`; a subclass gives `formula(x, t, valid)` -> scalar."
+
     def __init__(self, ignore_index=255):
         super().__init__()
         self.ignore_index = ignore_index
@@ -52,45 +63,57 @@ class MaskedLoss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             return self.formula(*split_valid(logits, target, self.ignore_index))
 
-    def set_counts(self, n_background, n_rts): "The pixels of each class in training now: nothing to do for a loss that has no class weight."
+    def set_counts(self, n_background, n_rts):
+        "The pixels of each class in training now: nothing to do for a loss that has no class weight."
 
-# %% ../nbs/10_losses.ipynb #58d3395d
+# %% ../nbs/10_losses.ipynb #31110d39
 def over_ranks(*sums) -> tuple:
     "Sums over the batch parts of all training processes, with gradient; where there is one process, or no gradient to take, as they came."
-    if place()[1] == 1 or not any(s.requires_grad for s in sums): return sums
+    if rank_and_world()[1] == 1 or not any(s.requires_grad for s in sums):
+        return sums
     return tuple(dist.nn.functional.all_reduce(torch.stack([s.to(sums[0].dtype) for s in sums])))
 
-# %% ../nbs/10_losses.ipynb #b8b105ad
-def pixel_mean(positive, # loss of each pixel if it is RTS
-               negative, # loss of each pixel if it is background
-               t, # probability that it is RTS
-               valid): # pixels that count
+# %% ../nbs/10_losses.ipynb #1309d9be
+def pixel_mean(
+    positive,  # loss of each pixel if it is RTS
+    negative,  # loss of each pixel if it is background
+    t,  # probability that it is RTS
+    valid,
+):  # pixels that count
     "Expected loss, averaged over the valid pixels; 0 if there is none."
-    loss = t*positive + (1 - t)*negative
+    loss = t * positive + (1 - t) * negative
     total, n = over_ranks(torch.where(valid, loss, 0).sum(), valid.sum())
     return total / n.clamp(min=1)
 
-# %% ../nbs/10_losses.ipynb #4caae4b9
-WEIGHT_MODES = ('linear', 'sqrt', 'log')
+# %% ../nbs/10_losses.ipynb #19afb9e5
+WEIGHT_MODES = ("linear", "sqrt", "log")
 
-def class_weight(mode, # 'linear', 'sqrt' or 'log'
-                 n_background, # pixels, number or tensor
-                 n_rts):
+
+def class_weight(
+    mode,  # 'linear', 'sqrt' or 'log'
+    n_background,  # pixels, number or tensor
+    n_rts,
+):
     "Weight of an RTS pixel when a background pixel weighs 1: a scalar tensor."
     n_bg, n_rts = torch.as_tensor(n_background).double(), torch.as_tensor(n_rts).double()
     ratio = n_bg / n_rts
-    w = {'linear': ratio, 'sqrt': ratio.sqrt(), 'log': ratio.log().clamp(min=1)}[mode]
+    w = {"linear": ratio, "sqrt": ratio.sqrt(), "log": ratio.log().clamp(min=1)}[mode]
     return torch.where((n_bg > 0) & (n_rts > 0), w, 1)
 
-# %% ../nbs/10_losses.ipynb #f0318318
+# %% ../nbs/10_losses.ipynb #3c3628af
 class PixelLoss(MaskedLoss):
     "A loss averaged over valid pixels, with a weight for the RTS class: None, a number, or a mode of `class_weight`."
+
     def __init__(self, pos_weight=None, n_background=None, n_rts=None, ignore_index=255):
         super().__init__(ignore_index)
-        if isinstance(pos_weight, str): _one_of('class weight', pos_weight, WEIGHT_MODES)
-        elif pos_weight is not None: _at_least_zero(pos_weight=pos_weight)
+        if isinstance(pos_weight, str):
+            _one_of("class weight", pos_weight, WEIGHT_MODES)
+        elif pos_weight is not None:
+            _at_least_zero(pos_weight=pos_weight)
         if (n_background is None) != (n_rts is None):
-            raise ValueError(f'n_background is {n_background} and n_rts is {n_rts}; give both, or neither (then the batch is counted)')
+            raise ValueError(
+                f"n_background is {n_background} and n_rts is {n_rts}; give both, or neither (then the batch is counted)"
+            )
         self.pos_weight, self.n_background, self.n_rts = pos_weight, n_background, n_rts
 
     def set_counts(self, n_background, n_rts):
@@ -99,142 +122,186 @@ class PixelLoss(MaskedLoss):
 
     def weight(self, t, valid):
         "Weight of an RTS pixel in this batch."
-        if not isinstance(self.pos_weight, str): return 1. if self.pos_weight is None else self.pos_weight
-        if self.n_rts is not None: return class_weight(self.pos_weight, self.n_background, self.n_rts).item()
-        n_rts = t.sum(dtype=torch.float64) if t.device.type != 'mps' else t.sum()
+        if not isinstance(self.pos_weight, str):
+            return 1.0 if self.pos_weight is None else self.pos_weight
+        if self.n_rts is not None:
+            return class_weight(self.pos_weight, self.n_background, self.n_rts).item()
+        n_rts = t.sum(dtype=torch.float64) if t.device.type != "mps" else t.sum()
         return class_weight(self.pos_weight, valid.sum() - n_rts, n_rts).to(t.dtype)
 
-# %% ../nbs/10_losses.ipynb #38e61fcf
+# %% ../nbs/10_losses.ipynb #b809e45f
 def _one_of(what, value, names):
-    if value in names: return
+    if value in names:
+        return
     near = difflib.get_close_matches(str(value), names, 1, 0)
-    raise ValueError(f"{what} {value!r} is unknown; did you mean {near[0]!r}? There are: {', '.join(names)}" if near
-                     else f"{what} {value!r} is unknown; there are: {', '.join(names)}")
+    raise ValueError(
+        f"{what} {value!r} is unknown; did you mean {near[0]!r}? There are: {', '.join(names)}"
+        if near
+        else f"{what} {value!r} is unknown; there are: {', '.join(names)}"
+    )
+
 
 def _at_least_zero(**params):
     for name, v in params.items():
-        if not v >= 0: raise ValueError(f'{name} is {v}; expected a number of at least 0')
+        if not v >= 0:
+            raise ValueError(f"{name} is {v}; expected a number of at least 0")
+
 
 def _positive(**params):
     for name, v in params.items():
-        if not v > 0: raise ValueError(f'{name} is {v}; expected a number above 0')
+        if not v > 0:
+            raise ValueError(f"{name} is {v}; expected a number above 0")
 
-# %% ../nbs/10_losses.ipynb #22ba463b
+# %% ../nbs/10_losses.ipynb #012b0939
 class BalancedBCE(PixelLoss):
     "Binary cross-entropy whose RTS pixels weigh n_background/n_rts, its square root or its logarithm."
-    def __init__(self, mode='sqrt', # 'linear', 'sqrt' or 'log'
-                 n_background=None, # background pixels in training; None counts the batch
-                 n_rts=None, # RTS pixels in training; None counts the batch
-                 ignore_index=255):
-        _one_of('mode', mode, WEIGHT_MODES)
+
+    def __init__(
+        self,
+        mode="sqrt",  # 'linear', 'sqrt' or 'log'
+        n_background=None,  # background pixels in training; None counts the batch
+        n_rts=None,  # RTS pixels in training; None counts the batch
+        ignore_index=255,
+    ):
+        _one_of("mode", mode, WEIGHT_MODES)
         super().__init__(mode, n_background, n_rts, ignore_index)
 
-    def formula(self, x, t, valid): return pixel_mean(-self.weight(t, valid)*logsigmoid(x), -logsigmoid(-x), t, valid)
+    def formula(self, x, t, valid):
+        return pixel_mean(-self.weight(t, valid) * logsigmoid(x), -logsigmoid(-x), t, valid)
 
-# %% ../nbs/10_losses.ipynb #ffbdfdc8
+# %% ../nbs/10_losses.ipynb #0172fb33
 class Focal(PixelLoss):
     "Focal loss (Lin et al. 2017), averaged over valid pixels."
-    def __init__(self, gamma=2., # how fast a pixel fades as it becomes easy; 0 is cross-entropy
-                 alpha=.25, # weight of the positive class, 1 - alpha that of background
-                 pos_weight=None, # further weight of RTS: a number, 'linear', 'sqrt' or 'log'
-                 n_background=None, n_rts=None, # pixels in training, for a weight mode; None counts the batch
-                 ignore_index=255):
+
+    def __init__(
+        self,
+        gamma=2.0,  # how fast a pixel fades as it becomes easy; 0 is cross-entropy
+        alpha=0.25,  # weight of the positive class, 1 - alpha that of background
+        pos_weight=None,  # further weight of RTS: a number, 'linear', 'sqrt' or 'log'
+        n_background=None,
+        n_rts=None,  # pixels in training, for a weight mode; None counts the batch
+        ignore_index=255,
+    ):
         super().__init__(pos_weight, n_background, n_rts, ignore_index)
         _at_least_zero(gamma=gamma)
-        if not 0 <= alpha <= 1: raise ValueError(f'alpha is {alpha}; expected a number between 0 and 1')
+        if not 0 <= alpha <= 1:
+            raise ValueError(f"alpha is {alpha}; expected a number between 0 and 1")
         self.gamma, self.alpha = gamma, alpha
 
     def formula(self, x, t, valid):
         log_p, log_q = logsigmoid(x), logsigmoid(-x)
-        positive = -self.alpha*(self.gamma*log_q).exp()*log_p
-        negative = -(1 - self.alpha)*(self.gamma*log_p).exp()*log_q
-        return pixel_mean(self.weight(t, valid)*positive, negative, t, valid)
+        positive = -self.alpha * (self.gamma * log_q).exp() * log_p
+        negative = -(1 - self.alpha) * (self.gamma * log_p).exp() * log_q
+        return pixel_mean(self.weight(t, valid) * positive, negative, t, valid)
 
-# %% ../nbs/10_losses.ipynb #acfa92cf
+# %% ../nbs/10_losses.ipynb #9a455831
 def soft_counts(x, t, valid, per_image=False):
     "Soft TP, FN and FP of logits x against t over the valid pixels: scalars, or one of each per image."
     p = x.sigmoid()
-    parts = (torch.where(valid, v, 0) for v in (p*t, (-x).sigmoid()*t, p*(1 - t)))
+    parts = (torch.where(valid, v, 0) for v in (p * t, (-x).sigmoid() * t, p * (1 - t)))
     return [v.flatten(1).sum(1) if per_image else v.sum() for v in parts]
+
 
 class Tversky(MaskedLoss):
     "Tversky loss (Salehi et al. 2017): `alpha` weighs false negatives, `beta` false positives."
-    def __init__(self, alpha=.3, # weight of false negatives
-                 beta=.7, # weight of false positives; above alpha it favours precision
-                 eps=1., # pixels; keeps the loss smooth where there is little to overlap
-                 per_image=False, # sums over each image instead of the batch
-                 ignore_index=255):
+
+    def __init__(
+        self,
+        alpha=0.3,  # weight of false negatives
+        beta=0.7,  # weight of false positives; above alpha it favours precision
+        eps=1.0,  # pixels; keeps the loss smooth where there is little to overlap
+        per_image=False,  # sums over each image instead of the batch
+        ignore_index=255,
+    ):
         super().__init__(ignore_index)
-        _at_least_zero(alpha=alpha, beta=beta); _positive(eps=eps)
+        _at_least_zero(alpha=alpha, beta=beta)
+        _positive(eps=eps)
         self.alpha, self.beta, self.eps, self.per_image = alpha, beta, eps, per_image
 
     def formula(self, x, t, valid):
         counts = soft_counts(x, t, valid, self.per_image)
         tp, fn, fp = counts if self.per_image else over_ranks(*counts)
-        return (1 - (tp + self.eps) / (tp + self.alpha*fn + self.beta*fp + self.eps)).mean()
+        return (1 - (tp + self.eps) / (tp + self.alpha * fn + self.beta * fp + self.eps)).mean()
 
-# %% ../nbs/10_losses.ipynb #5b544388
+# %% ../nbs/10_losses.ipynb #f9e306a7
 class FocalDice(Focal):
     "Weighted sum of focal loss and Dice loss."
-    def __init__(self, lambda_focal=1., lambda_dice=1., # weights of the two parts
-                 gamma=2., alpha=.25, # of the focal part
-                 eps=1., # of the Dice part, pixels
-                 per_image=False, # Dice sums over each image instead of the batch
-                 pos_weight=None, n_background=None, n_rts=None, # class weight of the focal part
-                 ignore_index=255):
+
+    def __init__(
+        self,
+        lambda_focal=1.0,
+        lambda_dice=1.0,  # weights of the two parts
+        gamma=2.0,
+        alpha=0.25,  # of the focal part
+        eps=1.0,  # of the Dice part, pixels
+        per_image=False,  # Dice sums over each image instead of the batch
+        pos_weight=None,
+        n_background=None,
+        n_rts=None,  # class weight of the focal part
+        ignore_index=255,
+    ):
         super().__init__(gamma, alpha, pos_weight, n_background, n_rts, ignore_index)
         _at_least_zero(lambda_focal=lambda_focal, lambda_dice=lambda_dice)
         self.lambda_focal, self.lambda_dice = lambda_focal, lambda_dice
-        self.dice = Tversky(.5, .5, eps/2, per_image)
+        self.dice = Tversky(0.5, 0.5, eps / 2, per_image)
 
     def formula(self, x, t, valid):
-        return self.lambda_focal*super().formula(x, t, valid) + self.lambda_dice*self.dice.formula(x, t, valid)
+        return self.lambda_focal * super().formula(x, t, valid) + self.lambda_dice * self.dice.formula(x, t, valid)
 
-# %% ../nbs/10_losses.ipynb #31beed10
+# %% ../nbs/10_losses.ipynb #74c6c59a
 LOSSES = dict(focal=Focal, tversky=Tversky, focal_dice=FocalDice, balanced_bce=BalancedBCE)
 
-def loss_parameters(name # a key of LOSSES
-                   ) -> dict:
+
+def loss_parameters(
+    name,  # a key of LOSSES
+) -> dict:
     "Parameters of the loss and their defaults. ValueError for an unknown name."
-    _one_of('loss', name, LOSSES)
+    _one_of("loss", name, LOSSES)
     return {k: v.default for k, v in inspect.signature(LOSSES[name]).parameters.items()}
 
-def build_loss(name, # 'focal', 'tversky', 'focal_dice' or 'balanced_bce'
-               **params): # see `loss_parameters(name)`
+
+def build_loss(
+    name,  # 'focal', 'tversky', 'focal_dice' or 'balanced_bce'
+    **params,
+):  # see `loss_parameters(name)`
     "The loss as a module, called as `loss(logits, target)` -> scalar. ValueError for an unknown name or parameter."
     known = loss_parameters(name)
-    for p in params: _one_of(f'parameter of {name}', p, known)
+    for p in params:
+        _one_of(f"parameter of {name}", p, known)
     return LOSSES[name](**params)
 
-# %% ../nbs/10_losses.ipynb #0e9642e1
+# %% ../nbs/10_losses.ipynb #5568a037
 class LossConfig(Section):
     "The section `loss`: a name, and those of its parameters that differ from the defaults of `build_loss`."
-    name: str = 'focal'                # one of LOSSES
-    gamma: float | None = None         # focal, focal_dice
-    alpha: float | None = None         # focal, focal_dice: weight of RTS; tversky: weight of false negatives
-    beta: float | None = None          # tversky: weight of false positives
-    eps: float | None = None           # tversky, focal_dice: pixels
+
+    name: str = "focal"  # one of LOSSES
+    gamma: float | None = None  # focal, focal_dice
+    alpha: float | None = None  # focal, focal_dice: weight of RTS; tversky: weight of false negatives
+    beta: float | None = None  # tversky: weight of false positives
+    eps: float | None = None  # tversky, focal_dice: pixels
     lambda_focal: float | None = None  # focal_dice
-    lambda_dice: float | None = None   # focal_dice
-    mode: str | None = None            # balanced_bce: linear, sqrt or log
-    pos_weight: float | str | None = None # focal, focal_dice: a number, or linear, sqrt or log
+    lambda_dice: float | None = None  # focal_dice
+    mode: str | None = None  # balanced_bce: linear, sqrt or log
+    pos_weight: float | str | None = None  # focal, focal_dice: a number, or linear, sqrt or log
     n_background: float | None = None  # balanced_bce and pos_weight: pixels in training, if not to be counted
     n_rts: float | None = None
-    per_image: bool | None = None      # tversky, focal_dice: sums over each image
-    ignore_index: int | None = None    # label that carries no loss
+    per_image: bool | None = None  # tversky, focal_dice: sums over each image
+    ignore_index: int | None = None  # label that carries no loss
 
     @property
     def params(self) -> dict:
         "The parameters that were given."
-        return self.model_dump(exclude={'name'}, exclude_none=True)
+        return self.model_dump(exclude={"name"}, exclude_none=True)
 
-    @model_validator(mode='after')
+    @model_validator(mode="after")
     def _buildable(self):
         build_loss(self.name, **self.params)
         return self
 
-    def build(self, **runtime # such as n_background, n_rts; left out where the loss does not take them
-             ) -> nn.Module:
+    def build(
+        self,
+        **runtime,  # such as n_background, n_rts; left out where the loss does not take them
+    ) -> nn.Module:
         "The loss this section describes."
         known = loss_parameters(self.name)
         return build_loss(self.name, **{k: v for k, v in runtime.items() if k in known} | self.params)

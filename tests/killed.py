@@ -8,6 +8,7 @@ rename:N        between the two renames of the Nth checkpoint
 best            when half of the best weights is on disk
 finish          when the model is written and its confirmation has begun
 """
+
 import os
 import signal
 import sys
@@ -19,46 +20,67 @@ import torch
 from rts_nb import train
 
 
-def die(): os.kill(os.getpid(), signal.SIGKILL)
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def nth(n, fn, act):
     "`fn`, but its nth call is `act` of the same arguments."
     calls = iter(range(1, 10**9))
-    def counted(*args, **kwargs): return (act if next(calls) == n else fn)(*args, **kwargs)
+
+    def counted(*args, **kwargs):
+        return (act if next(calls) == n else fn)(*args, **kwargs)
+
     return counted
 
 
 def half_of(save):
     "Saves, cuts the file in half, and dies."
+
     def act(what, file, *args, **kwargs):
         save(what, file, *args, **kwargs)
-        path = Path(file.name if hasattr(file, 'flush') else file) # an open file, or a path
-        if hasattr(file, 'flush'): file.flush()
-        os.truncate(path, path.stat().st_size//2)
+        path = Path(file.name if hasattr(file, "flush") else file)  # an open file, or a path
+        if hasattr(file, "flush"):
+            file.flush()
+        os.truncate(path, path.stat().st_size // 2)
         die()
+
     return act
 
 
 def arm(where, n):
-    if where == 'time':
+    if where == "time":
         init = train.Trainer.__init__
-        def started(*args): init(*args); threading.Timer(n, die).start()
+
+        def started(*args):
+            init(*args)
+            threading.Timer(n, die).start()
+
         train.Trainer.__init__ = started
-    elif where == 'step': train.torch.nn.utils.clip_grad_norm_ = nth(n, torch.nn.utils.clip_grad_norm_, lambda *a, **k: die())
-    elif where == 'validation': train.ObjectCounts.add = nth(n, train.ObjectCounts.add, lambda *a, **k: die())
-    elif where == 'write': torch.save = nth(n, torch.save, half_of(torch.save))
-    elif where == 'rename':
+    elif where == "step":
+        train.torch.nn.utils.clip_grad_norm_ = nth(n, torch.nn.utils.clip_grad_norm_, lambda *a, **k: die())
+    elif where == "validation":
+        train.ObjectCounts.add = nth(n, train.ObjectCounts.add, lambda *a, **k: die())
+    elif where == "write":
+        torch.save = nth(n, torch.save, half_of(torch.save))
+    elif where == "rename":
         replace = os.replace
-        def first_only(a, b): replace(a, b); die() if Path(b).name == 'previous.pt' and next(count) == n else None
+
+        def first_only(a, b):
+            replace(a, b)
+            die() if Path(b).name == "previous.pt" and next(count) == n else None
+
         count = iter(range(1, 10**9))
         train.os.replace = first_only
-    elif where == 'best': train.save_weights = half_of(train.save_weights)
-    elif where == 'finish': train._confirm = lambda *a: die()
-    else: raise SystemExit(f'unknown place {where!r}')
+    elif where == "best":
+        train.save_weights = half_of(train.save_weights)
+    elif where == "finish":
+        train._confirm = lambda *a: die()
+    else:
+        raise SystemExit(f"unknown place {where!r}")
 
 
-if __name__ == '__main__':
-    where, _, n = sys.argv[1].partition(':')
-    arm(where, float(n) if where == 'time' else int(n or 1))
+if __name__ == "__main__":
+    where, _, n = sys.argv[1].partition(":")
+    arm(where, float(n) if where == "time" else int(n or 1))
     train.main(sys.argv[2:])

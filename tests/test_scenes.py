@@ -1,4 +1,5 @@
 """Real outlines over imagery made for their extents: what comes out must lie where the outlines lie, and nothing may get lost on the way."""
+
 import geopandas as gpd
 import numpy as np
 import pytest
@@ -7,97 +8,135 @@ import shapely
 from pyproj import Transformer
 from rasterio.transform import from_origin
 
-from rts_nb.data import CRS, IGNORE, DataError, check_dataset, dataset_info, load_outlines, load_tiles, read_outlines, read_tile, tile_path, tile_scenes
+from rts_nb.core.files import DataError
+from rts_nb.tiles.checks import check_dataset
+from rts_nb.tiles.cutting import tile_scenes
+from rts_nb.tiles.layout import CRS, IGNORE, dataset_info, load_tiles, read_tile, tile_path
+from rts_nb.tiles.outlines import load_outlines, read_outlines
 
-LAYERS = {'nitze2021': 2182, 'witharana2022': 356, 'banks_island': 262, 'runge2022_empty': 0} # outlines
-PIXEL, SIZE = 12., 64 # metres, pixels: 768 m a tile
-COLUMNS = dict(RegionName='region', date='image_date')
+LAYERS = {"nitze2021": 2182, "witharana2022": 356, "banks_island": 262, "runge2022_empty": 0}  # outlines
+PIXEL, SIZE = 12.0, 64  # metres, pixels: 768 m a tile
+COLUMNS = dict(RegionName="region", date="image_date")
 
 
 def ground(x, y):
     "The colour that this planet has at a place (m, EPSG:3413): a pattern from which the place can be told."
-    return np.stack([120 + 80*np.sin(x/700), 120 + 80*np.sin(y/900), 120 + 80*np.sin((x+y)/1500)])
+    return np.stack([120 + 80 * np.sin(x / 700), 120 + 80 * np.sin(y / 900), 120 + 80 * np.sin((x + y) / 1500)])
 
 
 def shoot(path, bounds, crs):
     "A scene of the ground, in any projection."
     left, bottom, right, top = bounds
     transform = from_origin(left, top, PIXEL, PIXEL)
-    cols, rows = np.meshgrid(np.arange((right-left)//PIXEL)+.5, np.arange((top-bottom)//PIXEL)+.5)
+    cols, rows = np.meshgrid(np.arange((right - left) // PIXEL) + 0.5, np.arange((top - bottom) // PIXEL) + 0.5)
     x, y = Transformer.from_crs(crs, CRS, always_xy=True).transform(*(transform @ (cols, rows)))
-    with rasterio.open(path, 'w', driver='GTiff', count=3, height=cols.shape[0], width=cols.shape[1], dtype='uint8', crs=crs, transform=transform) as f:
-        f.write(np.round(ground(x, y)).astype('u1'))
+    with rasterio.open(
+        path,
+        "w",
+        driver="GTiff",
+        count=3,
+        height=cols.shape[0],
+        width=cols.shape[1],
+        dtype="uint8",
+        crs=crs,
+        transform=transform,
+    ) as f:
+        f.write(np.round(ground(x, y)).astype("u1"))
 
 
 def shoot_all(outlines, name, folder):
     "Scenes around the clusters of a layer's outlines, in its own projection, or in UTM if that is in degrees."
     table = outlines.to_crs(outlines.estimate_utm_crs()) if outlines.crs.is_geographic else outlines
     near = table.buffer(1500).union_all()
-    for k, cluster in enumerate(getattr(near, 'geoms', [near])): shoot(folder/f'{name}_{k}.tif', cluster.bounds, table.crs)
+    for k, cluster in enumerate(getattr(near, "geoms", [near])):
+        shoot(folder / f"{name}_{k}.tif", cluster.bounds, table.crs)
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def scenes(real_outlines, tmp_path_factory):
     "A folder of scenes around all outlines."
-    folder = tmp_path_factory.mktemp('scenes')
+    folder = tmp_path_factory.mktemp("scenes")
     for name in LAYERS:
-        outlines = gpd.read_file(real_outlines/f'{name}.shp')
-        sites = outlines.groupby('site') if 'site' in outlines else [(name, outlines)] if len(outlines) else []
-        for site, some in sites: shoot_all(some, site, folder)
+        outlines = gpd.read_file(real_outlines / f"{name}.shp")
+        sites = outlines.groupby("site") if "site" in outlines else [(name, outlines)] if len(outlines) else []
+        for site, some in sites:
+            shoot_all(some, site, folder)
     return folder
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def made(real_outlines, scenes, tmp_path_factory):
     "The dataset of all layers together."
-    return tile_scenes(scenes, str(real_outlines/'*.shp'), tmp_path_factory.mktemp('made')/'rts', tile_size=SIZE, pixel=PIXEL, negatives=.5, region_km=40)
+    return tile_scenes(
+        scenes,
+        str(real_outlines / "*.shp"),
+        tmp_path_factory.mktemp("made") / "rts",
+        tile_size=SIZE,
+        pixel=PIXEL,
+        negatives=0.5,
+        region_km=40,
+    )
 
 
-@pytest.fixture(scope='module')
+@pytest.fixture(scope="module")
 def drawn(real_outlines):
     "All outlines; `kept` are the latest of their place."
-    return load_outlines(str(real_outlines/'*.shp'), region_km=40)[0]
+    return load_outlines(str(real_outlines / "*.shp"), region_km=40)[0]
 
 
-@pytest.fixture(scope='module')
-def kept(drawn): return drawn.query('kept')
+@pytest.fixture(scope="module")
+def kept(drawn):
+    return drawn.query("kept")
 
 
 def transform_of(root, tile):
-    with rasterio.open(tile_path(root, 'rgb', tile)) as f: return f.transform
+    with rasterio.open(tile_path(root, "rgb", tile)) as f:
+        return f.transform
 
 
-@pytest.mark.parametrize('name', LAYERS)
+@pytest.mark.parametrize("name", LAYERS)
 def test_no_outline_is_lost(real_outlines, name):
-    outlines, counts = read_outlines(str(real_outlines/f'{name}.shp'))
-    assert len(outlines) == counts['outlines read'] == LAYERS[name]
-    assert counts['outlines repaired'] == {'nitze2021': 4, 'witharana2022': 1}.get(name, 0)
+    outlines, counts = read_outlines(str(real_outlines / f"{name}.shp"))
+    assert len(outlines) == counts["outlines read"] == LAYERS[name]
+    assert counts["outlines repaired"] == {"nitze2021": 4, "witharana2022": 1}.get(name, 0)
     assert outlines.geometry.is_valid.all() and outlines.uid.is_unique
-    before = gpd.read_file(real_outlines/f'{name}.shp').to_crs(CRS)
-    if name == 'banks_island': assert (outlines.geom_type == 'MultiPolygon').sum() == 1, 'one slump in several parts is one outline'
-    if name == 'nitze2021': assert set(outlines.region) == {'Banks_Island', 'Horton', 'Tuktoyaktuk', 'Kolguev', 'Lena', 'Herschel'} and outlines.date.str.match('201[89]').all()
-    assert np.allclose(outlines.area, before.area, rtol=.01), 'repairing changes little'
+    before = gpd.read_file(real_outlines / f"{name}.shp").to_crs(CRS)
+    if name == "banks_island":
+        assert (outlines.geom_type == "MultiPolygon").sum() == 1, "one slump in several parts is one outline"
+    if name == "nitze2021":
+        assert (
+            set(outlines.region) == {"Banks_Island", "Horton", "Tuktoyaktuk", "Kolguev", "Lena", "Herschel"}
+            and outlines.date.str.match("201[89]").all()
+        )
+    assert np.allclose(outlines.area, before.area, rtol=0.01), "repairing changes little"
 
 
 def test_latest_and_union(real_outlines, kept):
-    union = load_outlines(str(real_outlines/'nitze2021.shp'), years='union')[0].query('kept')
+    union = load_outlines(str(real_outlines / "nitze2021.shp"), years="union")[0].query("kept")
     latest = kept[kept.uid.isin(union.uid)]
-    assert len(union) == LAYERS['nitze2021'] and len(latest) == 487, 'most places were outlined again and again'
+    assert len(union) == LAYERS["nitze2021"] and len(latest) == 487, "most places were outlined again and again"
     gone = union[~union.uid.isin(latest.uid)]
-    assert gone.intersects(latest.union_all()).mean() > .95, 'what is left out has been outlined again'
-    assert .85 < latest.union_all().area/union.union_all().area < .9, 'the ground of the latest outlines is most of the ground of all'
-    assert latest.groupby('region').date.max().equals(union.groupby('region').date.max()), 'the last image of a region stays'
+    assert gone.intersects(latest.union_all()).mean() > 0.95, "what is left out has been outlined again"
+    assert 0.85 < latest.union_all().area / union.union_all().area < 0.9, (
+        "the ground of the latest outlines is most of the ground of all"
+    )
+    assert latest.groupby("region").date.max().equals(union.groupby("region").date.max()), (
+        "the last image of a region stays"
+    )
 
 
 def test_layer_without_features(real_outlines, scenes, tmp_path):
-    with pytest.raises(DataError, match='runge2022_empty.shp: no outline of a slump'): tile_scenes(scenes, str(real_outlines/'runge2022_empty.shp'), tmp_path/'rts')
+    with pytest.raises(DataError, match="runge2022_empty.shp: no outline of a slump"):
+        tile_scenes(scenes, str(real_outlines / "runge2022_empty.shp"), tmp_path / "rts")
 
 
 def test_a_single_site_is_split_too(real_outlines, scenes, tmp_path):
-    root = tile_scenes(scenes, str(real_outlines/'banks_island.shp'), tmp_path/'rts', tile_size=SIZE, pixel=PIXEL, negatives=.5)
-    tiles, report = load_tiles(root), dataset_info(root)['report']
-    assert check_dataset(root) == [] and report['km, side of the squares that too few regions were cut into'] < 100
-    assert tiles[tiles.positive].split.value_counts(normalize=True)['train'] == pytest.approx(.8, abs=.1)
+    root = tile_scenes(
+        scenes, str(real_outlines / "banks_island.shp"), tmp_path / "rts", tile_size=SIZE, pixel=PIXEL, negatives=0.5
+    )
+    tiles, report = load_tiles(root), dataset_info(root)["report"]
+    assert check_dataset(root) == [] and report["km, side of the squares that too few regions were cut into"] < 100
+    assert tiles[tiles.positive].split.value_counts(normalize=True)["train"] == pytest.approx(0.8, abs=0.1)
 
 
 def test_dataset_is_sound(made):
@@ -105,46 +144,52 @@ def test_dataset_is_sound(made):
 
 
 def test_labels_cover_the_outlines(made, kept):
-    tiles = load_tiles(made).query('positive')
-    labelled = sum((read_tile(made, t)['label'] == 1).sum() for t in tiles.Tile_id)*PIXEL**2
+    tiles = load_tiles(made).query("positive")
+    labelled = sum((read_tile(made, t)["label"] == 1).sum() for t in tiles.Tile_id) * PIXEL**2
     drawn = kept.union_all().area
-    assert abs(labelled/drawn - 1) < .01, f'{labelled/1e4:.0f} ha labelled, {drawn/1e4:.0f} ha outlined'
+    assert abs(labelled / drawn - 1) < 0.01, f"{labelled / 1e4:.0f} ha labelled, {drawn / 1e4:.0f} ha outlined"
 
 
 def test_labels_lie_where_the_outlines_lie(made, kept):
     everything = shapely.prepared.prep(kept.union_all())
-    for row in load_tiles(made).query('positive').sample(60, random_state=0).itertuples():
-        rows, cols = np.nonzero(read_tile(made, row.Tile_id)['label'] == 1)
-        x, y = transform_of(made, row.Tile_id) @ (cols+.5, rows+.5)
-        assert all(everything.covers(p) for p in shapely.points(x, y)), f'{row.Tile_id} has RTS outside of all outlines'
+    for row in load_tiles(made).query("positive").sample(60, random_state=0).itertuples():
+        rows, cols = np.nonzero(read_tile(made, row.Tile_id)["label"] == 1)
+        x, y = transform_of(made, row.Tile_id) @ (cols + 0.5, rows + 0.5)
+        assert all(everything.covers(p) for p in shapely.points(x, y)), f"{row.Tile_id} has RTS outside of all outlines"
 
 
 def test_tiles_show_their_ground(made):
     for row in load_tiles(made).sample(80, random_state=0).itertuples():
         tile = read_tile(made, row.Tile_id)
-        cols, rows = np.meshgrid(np.arange(SIZE)+.5, np.arange(SIZE)+.5)
-        off = np.abs(tile['rgb'] - ground(*(transform_of(made, row.Tile_id) @ (cols, rows))))[:, tile['label'] != IGNORE]
-        assert off.max() < 4 and off.mean() < .5, f'{row.Tile_id} shows another place' # 12 m off would be 1.4 on average
+        cols, rows = np.meshgrid(np.arange(SIZE) + 0.5, np.arange(SIZE) + 0.5)
+        off = np.abs(tile["rgb"] - ground(*(transform_of(made, row.Tile_id) @ (cols, rows))))[
+            :, tile["label"] != IGNORE
+        ]
+        assert off.max() < 4 and off.mean() < 0.5, (
+            f"{row.Tile_id} shows another place"
+        )  # 12 m off would be 1.4 on average
 
 
 def test_every_slump_is_in_metadata(made, kept):
     tiles = load_tiles(made)
-    named = [u for uids in tiles.UIDs[tiles.positive] for u in uids.split(';')]
+    named = [u for uids in tiles.UIDs[tiles.positive] for u in uids.split(";")]
     assert not tiles.UIDs[~tiles.positive].any() and set(named) <= set(kept.uid)
     lacking = kept[~kept.uid.isin(named)]
-    assert lacking.area.max() < 4*PIXEL**2 if len(lacking) else True, 'only what is smaller than a few pixels may be in no tile'
+    assert lacking.area.max() < 4 * PIXEL**2 if len(lacking) else True, (
+        "only what is smaller than a few pixels may be in no tile"
+    )
 
 
 def test_negatives_keep_away(made, drawn):
-    negatives = load_tiles(made).query('not positive')
+    negatives = load_tiles(made).query("not positive")
     wide = [shapely.box(*rasterio.transform.array_bounds(SIZE, SIZE, transform_of(made, t))) for t in negatives.Tile_id]
-    near = shapely.STRtree(drawn.geometry.to_numpy()).query(wide, predicate='dwithin', distance=.999*SIZE*PIXEL)
-    assert not near.size, f'{len(set(near[0]))} negatives are within a tile of an outline, of whatever year'
+    near = shapely.STRtree(drawn.geometry.to_numpy()).query(wide, predicate="dwithin", distance=0.999 * SIZE * PIXEL)
+    assert not near.size, f"{len(set(near[0]))} negatives are within a tile of an outline, of whatever year"
 
 
 def test_report_adds_up(made, kept):
-    tiles, report = load_tiles(made), dataset_info(made)['report']
-    assert report['outlines read'] == sum(LAYERS.values()) and report['outlines repaired'] == 5
-    assert report['positive tiles'] == tiles.positive.sum() and report['negative tiles'] == (~tiles.positive).sum()
-    assert report['outlines of an earlier date'] == sum(LAYERS.values()) - len(kept)
-    assert report.get('outlines outside all scenes', 0) == 0
+    tiles, report = load_tiles(made), dataset_info(made)["report"]
+    assert report["outlines read"] == sum(LAYERS.values()) and report["outlines repaired"] == 5
+    assert report["positive tiles"] == tiles.positive.sum() and report["negative tiles"] == (~tiles.positive).sum()
+    assert report["outlines of an earlier date"] == sum(LAYERS.values()) - len(kept)
+    assert report.get("outlines outside all scenes", 0) == 0
