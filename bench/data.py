@@ -30,7 +30,7 @@ from rts_nb.core.jobs import threaded_map
 from rts_nb.settings.config import load_config
 from rts_nb.tiles.augment import geometric, radiometric, seed_each
 from rts_nb.tiles.layout import EXTRA_CHANNELS, FOLDERS, load_tiles, read_raster, read_tile, tile_path, write_tile
-from rts_nb.tiles.loading import LoaderConfig, TrainTiles, _loader, sample_seed
+from rts_nb.tiles.loading import LoaderConfig, TrainTiles, data_loader, sample_seed
 from rts_nb.tiles.sample import paint, palette_of
 from rts_nb.tiles.splits import write_splits
 from rts_nb.tiles.statistics import compute_stats, write_metadata
@@ -152,7 +152,7 @@ def loader(root, n=256):
     data, _ = dataset(root, ())
     keys = [[(k % PAINTED, 1, k) for k in range(b, b + 8)] for b in range(0, n, 8)]
     loaders = {
-        w: _loader(
+        w: data_loader(
             data,
             LoaderConfig(num_workers=w, prefetch_factor=2, pin_memory=False, persistent_workers=True),
             batch_sampler=keys,

@@ -34,7 +34,7 @@ from safetensors.torch import save_file
 from rts_nb.core.files import resolve
 from rts_nb.infer import infer
 from rts_nb.networks.models import build_model
-from rts_nb.networks.precision import shared_out
+from rts_nb.networks.precision import run_on_teams
 from rts_nb.predict.predictor import Predictor
 from rts_nb.predict.views import TTA_VIEWS, signature
 from rts_nb.predict.windows import window_starts
@@ -151,7 +151,7 @@ def overhead(args, folder, predictor):
     network = lambda part: autocast(predictor, part)
     for name, one in {
         "bare passes": network,
-        "the predictor's passes": lambda part: shared_out(network, part, predictor.teams, predictor.cores),
+        "the predictor's passes": lambda part: run_on_teams(network, part, predictor.teams, predictor.cores),
     }.items():
         verdict(
             f"whole inference / {name}, {predictor.precision}",

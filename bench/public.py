@@ -19,7 +19,7 @@ from rts_nb.predict.predictor import Predictor
 from rts_nb.scores.histogram import ScoreHistogram
 from rts_nb.settings.config import load_config
 from rts_nb.tiles.layout import load_splits
-from rts_nb.tiles.public import _public_image, find_public_images, public_region
+from rts_nb.tiles.public import find_public_images, public_region, read_public_image
 
 
 def whole(predictor, rgb, folder):
@@ -52,7 +52,7 @@ def main(args):
     images = [i for i in sorted((folder / "images").glob("*.jpg")) if public_region(i.stem) in held]
     with tempfile.TemporaryDirectory() as there:
         for image in progress(images, "images"):
-            rgb, truth = _public_image(folder, image)
+            rgb, truth = read_public_image(folder, image)
             histogram.add(
                 torch.from_numpy(whole(predictor, rgb, there)), torch.from_numpy(truth), dict(tile_id=image.stem)
             )

@@ -18,9 +18,9 @@ from .mapping.engines import ENGINES
 from .mapping.page import write_page
 from .mapping.scenes import hold, lock_map, map_settings, writing
 from .mapping.shift import MATCHED, of_parts
-from .predict.predictor import load_training_profile, settings_of
+from .predict.profile import load_training_profile
+from .predict.scenes import list_scenes
 from .predict.views import check_settings
-from .predict.windows import list_scenes
 from .settings.config import load_config
 
 # %% ../nbs/40_infer.ipynb #6ee3b324
@@ -41,7 +41,7 @@ def infer(
         raise ConfigError(f"engine {engine!r} is not known; there are {' and '.join(ENGINES)}")
     calibration = load_calibration(model_dir)
     settings = calibration["predictor"] | settings
-    check_settings(calibration, settings_of(load_config(Path(resolve(model_dir)) / "config.yaml"), **settings))
+    check_settings(calibration, load_config(Path(resolve(model_dir)) / "config.yaml").predict.replace(**settings))
     found, out = list_scenes(scenes), Path(resolve(out_dir))
     if histogram_matching and of_parts(load_training_profile(model_dir), []) is None:
         raise RunError(

@@ -20,7 +20,7 @@ from rts_nb.core.files import RunError
 from rts_nb.infer import infer
 from rts_nb.mapping.engines import largest_first
 from rts_nb.predict.predictor import Predictor
-from rts_nb.predict.windows import list_scenes
+from rts_nb.predict.scenes import list_scenes
 
 ROOT = Path(__file__).resolve().parent.parent
 ROWS = 1, 2, 1, 8, 1, 2  # heights of scenes, in sides

@@ -7,20 +7,23 @@ __all__ = ['EXPECTED_ROWS', 'calibration_summary', 'show_reliability', 'show_thr
            'error_table', 'calibration_region_table', 'expected_table', 'show_expected', 'tta_table', 'show_tta',
            'test_table', 'test_verdict', 'log_calibration']
 
-# %% ../../nbs/calibration/02_figures.ipynb #4aa427d9
+# %% ../../nbs/calibration/02_figures.ipynb #2dc157e0
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from ..scores.curves import calibration_error, reliability_curve
+from ..scores.histogram import tiles_found
 from .passes import Scores
 from .thresholds import FEWEST_TILES, LEAST_RECALL, load_calibration, ratio_at_prevalence, region_rows
 from ..core.files import resolve, show_path
-from ..runs.directory import environment, load_run
+from ..runs.directory import load_run
+from ..runs.environment import environment
 from ..runs.tracking import Tracker
 from ..scores.histogram import ScoreHistogram
-from ..scores.objects import ObjectCounts
+from ..scores.counts import ObjectCounts
 
 # %% ../../nbs/calibration/02_figures.ipynb #2ebe00de
 def calibration_summary(run_dir, calibration) -> pd.DataFrame:
@@ -42,7 +45,7 @@ def calibration_summary(run_dir, calibration) -> pd.DataFrame:
     }
     return pd.DataFrame(rows.items(), columns=["", "this calibration"]).set_index("")
 
-# %% ../../nbs/calibration/02_figures.ipynb #db9306e4
+# %% ../../nbs/calibration/02_figures.ipynb #ef490edf
 def _saved(run_dir):  # calibration, and the scores it was made from
     folder, c = Path(resolve(run_dir)), load_calibration(run_dir)
     return c, Scores(
@@ -58,14 +61,14 @@ def show_reliability(run_dir):
     T, ratio = c["temperature"], c["operating_ratio"]
     fig, (left, right) = plt.subplots(1, 2, figsize=(8, 3.4), dpi=80, layout="constrained")
     for t, style, grey, name in ((1.0, "o--", ".6", "before"), (T, "s-", "0", "after")):
-        _draw_reliability(left, h.reliability(t, ratio), style, grey, f"{name}: T = {t:.2f}, NLL {h.nll(t, ratio):.5f}")
+        _draw_reliability(left, reliability_curve(h.pixels(ratio), t), style, grey, f"{name}: T = {t:.2f}, NLL {h.nll(t, ratio):.5f}")
     for (r, e), mark in zip(c["errors"].items(), "osv^"):
-        _draw_reliability(right, h.reliability(T, int(r)), mark + "--", ".6", f"1:{r}: error {e['after']:.5f}")
+        _draw_reliability(right, reliability_curve(h.pixels(int(r)), T), mark + "--", ".6", f"1:{r}: error {e['after']:.5f}")
         _draw_reliability(
-            right, h.reliability(T, int(r), shift=e["shift"]), mark + "-", "0", f"1:{r}, shifted: {e['shifted']:.5f}"
+            right, reliability_curve(h.pixels(int(r)), T, shift=e["shift"]), mark + "-", "0", f"1:{r}, shifted: {e['shifted']:.5f}"
         )
     left.set_title(
-        f"At 1:{ratio}, T = {T:.2f} takes the error from {h.ece(1.0, ratio):.4f} to {h.ece(T, ratio):.4f}", fontsize=9
+        f"At 1:{ratio}, T = {T:.2f} takes the error from {calibration_error(reliability_curve(h.pixels(ratio), 1.0)):.4f} to {calibration_error(reliability_curve(h.pixels(ratio), T)):.4f}", fontsize=9
     )
     right.set_title("The base rate, which T does not move", fontsize=9)
     for ax in (left, right):
@@ -78,7 +81,7 @@ def show_reliability(run_dir):
 def _draw_reliability(ax, r, style, grey, label):
     ax.plot(r.confidence, r.frequency, style, color=grey, ms=4, lw=1, label=label)
 
-# %% ../../nbs/calibration/02_figures.ipynb #6e45697c
+# %% ../../nbs/calibration/02_figures.ipynb #35373dbb
 def _curve(scores: Scores, c, ratio):  # recall, precision, and whether enough stands behind each point
     h, T = scores.histogram, c["temperature"]
     if c["precision_of"] == "objects":
@@ -94,7 +97,7 @@ def _curve(scores: Scores, c, ratio):  # recall, precision, and whether enough s
     return (
         curve.recall,
         curve.precision,
-        (curve.recall >= LEAST_RECALL) & (h.tiles_found(curve.logit) >= min(FEWEST_TILES, h.n_tiles.positive)),
+        (curve.recall >= LEAST_RECALL) & (tiles_found(h, curve.logit) >= min(FEWEST_TILES, h.n_tiles.positive)),
     )
 
 
@@ -229,7 +232,7 @@ def calibration_region_table(run_dir) -> pd.DataFrame:
         }
     ).T
 
-# %% ../../nbs/calibration/02_figures.ipynb #d4c6b3b3
+# %% ../../nbs/calibration/02_figures.ipynb #c6064a8a
 EXPECTED_ROWS = {
     "precision": "precision of pixels",
     "recall": "recall of pixels",
@@ -260,7 +263,7 @@ def show_expected(run_dir, n=9):
         [
             *np.geomspace(
                 min(c["field"]["prevalence"], *c["prevalence"].values()) / 3,
-                min(3 * max(c["prevalence"].values()), 0.9 * h.prevalence(1e-6)),
+                min(3 * max(c["prevalence"].values()), 0.9 * h.pixels(1e-6).prevalence),
                 n,
             ),
             c["field"]["prevalence"],

@@ -6,7 +6,7 @@
 __all__ = ['split_tiles', 'scores_key', 'Scores', 'score_split', 'checkpoint_of', 'noise_of', 'noise_floor', 'best_iou',
            'compare_tta']
 
-# %% ../../nbs/calibration/00_passes.ipynb #51d3bbe2
+# %% ../../nbs/calibration/00_passes.ipynb #3b7ec8d8
 import datetime
 import hashlib
 import json
@@ -17,16 +17,18 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..scores.histogram import gain_interval, redrawn
+from ..scores.tiles import effective_tiles
 from ..core.files import ConfigError, DataError, RunError, is_virtual, resolve, show_path, write_json
 from ..data import prepare
 from ..networks.models import build_model, load_weights
 from ..networks.precision import run_precision
-from ..predict.predictor import Predictor, model_files, settings_of
+from ..predict.predictor import Predictor, model_files
 from ..predict.views import TTA_VIEWS, signature
-from ..runs.directory import Damaged, finished, load_run, read_checkpoint
+from ..runs.directory import DamagedCheckpointError, finished, load_run, read_checkpoint
 from ..runs.scoring import score_tiles
 from ..scores.histogram import ScoreHistogram
-from ..scores.objects import ObjectCounts
+from ..scores.counts import ObjectCounts
 from ..settings.config import Config, load_config
 from ..tiles.layout import dataset_version, load_tiles, pixel_size, tile_path
 from ..tiles.statistics import load_stats
@@ -145,7 +147,7 @@ def score_split(predictor: Predictor, cfg: Config, run_dir, split) -> Scores:
 def _average(file):  # of a checkpoint
     try:
         return read_checkpoint(file)["ema"]
-    except Damaged as e:
+    except DamagedCheckpointError as e:
         raise RunError(f"{show_path(file)} cannot be read ({e}); wait for the next epoch of 20_train") from None
 
 
@@ -171,20 +173,20 @@ def checkpoint_of(run_dir, **settings) -> tuple:
         )
     stats = load_stats(folder / "normalization_stats.json", cfg.data.extra_channels)
     return Predictor(
-        model, stats, settings_of(cfg, **settings), precision=run_precision(cfg.train.precision)
+        model, stats, cfg.predict.replace(**settings), precision=run_precision(cfg.train.precision)
     ), file.name
 
-# %% ../../nbs/calibration/00_passes.ipynb #955dbeb9
+# %% ../../nbs/calibration/00_passes.ipynb #55818084
 def noise_of(histogram: ScoreHistogram, ratio, n=5) -> dict:
     "PR-AUC of n redraws, its standard deviation, and the least gain worth waiting for."
-    values = [histogram.redraw(seed, ratio).pr_auc(ratio).value for seed in range(n)]
+    values = [redrawn(histogram, seed, ratio).pr_auc(ratio).value for seed in range(n)]
     std = float(np.std(values, ddof=1))
     return dict(
         ratio=ratio,
         values=values,
         std=std,
         early_stopping_min_delta=2 * std,
-        effective_tiles=histogram.effective_tiles(ratio),
+        effective_tiles=effective_tiles(histogram.n_tiles, ratio, histogram.negatives),
         varied="tiles, resampled" if histogram.weighted(ratio) else "negatives, redrawn",
     )
 
@@ -200,10 +202,10 @@ def noise_floor(run_dir, n=5) -> dict:
     write_json(run_dir / "noise_floor.json", found)
     return found
 
-# %% ../../nbs/calibration/00_passes.ipynb #f6cfe002
+# %% ../../nbs/calibration/00_passes.ipynb #58a12da8
 def best_iou(histogram: ScoreHistogram, ratio) -> float:
     "The highest IoU that any threshold reaches."
-    rts, background = histogram.classes(ratio)
+    rts, background = histogram.pixels(ratio)[:2]
     return float((rts.cumsum() / (rts.sum() + background.cumsum())).max())
 
 
@@ -221,7 +223,7 @@ def compare_tta(run_dir, settings=("none", "minimal", "standard", "full"), scale
         h, seconds = scores.histogram, scores.info["network_seconds"] / scores.info["tiles"]
         base = base or (h, seconds)
         gains = {
-            k: h.gain_interval(base[0], f, ratio)
+            k: gain_interval(h, base[0], f, ratio)
             for k, f in dict(pr_auc=lambda v: v.pr_auc(ratio).value, iou=lambda v: best_iou(v, ratio)).items()
         }
         rows[tta] = dict(

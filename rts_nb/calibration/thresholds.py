@@ -7,17 +7,19 @@ __all__ = ['FEWEST_TILES', 'LEAST_RECALL', 'UNITS', 'FEWEST_POSITIVES', 'fit_tem
            'threshold_entry', 'region_scores', 'region_rows', 'region_entries', 'ratio_at_prevalence',
            'expected_at_prevalence', 'load_calibration', 'operating_point', 'caveats']
 
-# %% ../../nbs/calibration/01_thresholds.ipynb #0d143ea4
+# %% ../../nbs/calibration/01_thresholds.ipynb #1e593eb3
 import json
 from pathlib import Path
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from ..scores.curves import calibration_error, reliability_curve
+from ..scores.histogram import tiles_found
 from .passes import Scores
 from ..core.files import ConfigError, DataError, RunError, resolve, show_path
 from ..scores.histogram import ScoreHistogram
-from ..scores.objects import ObjectCounts
+from ..scores.counts import ObjectCounts
 from ..scores.pixels import logit
 
 # %% ../../nbs/calibration/01_thresholds.ipynb #3249fb5e
@@ -31,10 +33,10 @@ def fit_temperature(histogram: ScoreHistogram, ratio=None) -> float:
     )
     return float(np.exp(best.x))
 
-# %% ../../nbs/calibration/01_thresholds.ipynb #0e9574e7
+# %% ../../nbs/calibration/01_thresholds.ipynb #88c912a4
 def prior_shift(histogram: ScoreHistogram, ratio, fitted_at) -> float:
     "What to add to logit / T, fitted at one ratio, to read probabilities at another."
-    return float(logit(histogram.prevalence(ratio)) - logit(histogram.prevalence(fitted_at)))
+    return float(logit(histogram.pixels(ratio).prevalence) - logit(histogram.pixels(fitted_at).prevalence))
 
 
 def calibration_errors(histogram: ScoreHistogram, temperature, ratios, fitted_at) -> dict:
@@ -42,16 +44,16 @@ def calibration_errors(histogram: ScoreHistogram, temperature, ratios, fitted_at
     shifts = {r: prior_shift(histogram, r, fitted_at) for r in ratios}
     return {
         str(r): dict(
-            prevalence=histogram.prevalence(r),
-            before=histogram.ece(1.0, r),
-            after=histogram.ece(temperature, r),
-            shifted=histogram.ece(temperature, r, shift=s),
+            prevalence=histogram.pixels(r).prevalence,
+            before=calibration_error(reliability_curve(histogram.pixels(r), 1.0)),
+            after=calibration_error(reliability_curve(histogram.pixels(r), temperature)),
+            shifted=calibration_error(reliability_curve(histogram.pixels(r), temperature, shift=s)),
             shift=s,
         )
         for r, s in shifts.items()
     }
 
-# %% ../../nbs/calibration/01_thresholds.ipynb #6ec44f25
+# %% ../../nbs/calibration/01_thresholds.ipynb #eeb4339c
 FEWEST_TILES, LEAST_RECALL = 5, 0.01
 UNITS = ("pixels", "objects")
 
@@ -74,7 +76,7 @@ def threshold_entry(scores: Scores, ratio, target, temperature, precision_of="pi
         threshold=float(point.threshold),
         reachable=bool(point.reachable),
         weighted=bool(point.weighted),
-        tiles_found=int(scores.histogram.tiles_found(point.logit)),
+        tiles_found=int(tiles_found(scores.histogram, point.logit)),
     )
     for name in ("precision", "recall"):
         entry |= {name: float(getattr(point, name)), f"{name}_low": sure[name].low, f"{name}_high": sure[name].high}

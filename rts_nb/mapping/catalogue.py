@@ -29,9 +29,10 @@ from .polygons import find_slumps, merge_scenes
 from .rasters import write_mosaic, write_rasters
 from .scenes import differences, hold, lock_map, map_settings, raster_tags, writing
 from .shift import MATCHED, of_parts, shift_warnings, shift_watch
-from ..predict.predictor import Predictor, load_training_profile, settings_of
-from ..predict.windows import Scene
-from ..runs.directory import device_name
+from ..predict.predictor import Predictor
+from ..predict.profile import load_training_profile
+from ..predict.scenes import Scene
+from ..runs.environment import device_name
 from ..settings.config import load_config, runs_root
 
 # %% ../../nbs/mapping/04_catalogue.ipynb #79221614
@@ -342,7 +343,7 @@ def merge_maps(
             f"the model of these maps, {model_dir}, is not here; name its folder with model_dir (--model-dir)"
         )
     calibration, cfg = load_calibration(model_dir), load_config(Path(resolve(model_dir)) / "config.yaml")
-    settings = settings_of(cfg, **(calibration["predictor"] | {k: who[k] for k in ("overlap", "tile_size")}))
+    settings = cfg.predict.replace(**(calibration["predictor"] | {k: who[k] for k in ("overlap", "tile_size")}))
     now = json.loads(
         json.dumps(
             map_settings(

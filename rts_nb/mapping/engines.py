@@ -22,7 +22,8 @@ from ..core.jobs import progress, threaded_map
 from .catalogue import finished_scene, map_scene, map_scenes
 from .scenes import clear_unfinished
 from ..predict.predictor import Predictor
-from ..predict.windows import Scene, open_scene, window_starts
+from ..predict.scenes import Scene
+from ..predict.windows import open_scene, window_starts
 
 # %% ../../nbs/mapping/05_engines.ipynb #5cce2776
 RETRIES = 2  # of a task that failed, or whose worker died or ran out of memory

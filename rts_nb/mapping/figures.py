@@ -26,8 +26,9 @@ from .catalogue import ARCTIC_KM2, read_records
 from .rasters import TO_DEGREES
 from .shift import as_image
 from ..predict.predictor import Predictor
-from ..predict.windows import list_scenes, open_scene
-from ..runs.directory import environment
+from ..predict.scenes import list_scenes
+from ..predict.windows import open_scene
+from ..runs.environment import environment
 from ..settings.config import load_config
 from ..tiles.layout import CRS
 

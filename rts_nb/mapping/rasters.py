@@ -25,8 +25,9 @@ from ..core.files import atomic
 from ..core.jobs import progress
 from .shift import matching, of_parts
 from ..predict.predictor import Predictor
+from ..predict.scenes import Scene
 from ..predict.views import fuse
-from ..predict.windows import Scene, open_scene, prefetch
+from ..predict.windows import open_scene, prefetch
 from ..tiles.layout import CRS
 
 # %% ../../nbs/mapping/02_rasters.ipynb #4fd2f895

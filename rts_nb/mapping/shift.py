@@ -15,10 +15,10 @@ import numpy as np
 from rasterio.windows import Window
 
 from ..core.files import resolve
-from ..predict.predictor import load_training_profile
-from ..predict.windows import Scene, open_scene
-from ..runs.scoring import as_line, from_line
-from ..scores.pixels import N_BINS, score_bins
+from ..predict.profile import as_line, from_line, load_training_profile
+from ..predict.scenes import Scene
+from ..predict.windows import open_scene
+from ..scores.bins import N_BINS, score_bins
 from ..settings.config import load_config
 
 # %% ../../nbs/mapping/01_shift.ipynb #6d41a687
