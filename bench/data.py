@@ -29,11 +29,20 @@ from rts_nb.core.files import write_json
 from rts_nb.core.jobs import threaded_map
 from rts_nb.settings.config import load_config
 from rts_nb.tiles.augment import geometric, radiometric, seed_each
-from rts_nb.tiles.layout import EXTRA_CHANNELS, FOLDERS, load_tiles, read_raster, read_tile, tile_path, write_tile
+from rts_nb.tiles.layout import (
+    EXTRA_CHANNELS,
+    FOLDERS,
+    load_tiles,
+    read_raster,
+    read_tile,
+    tile_path,
+    write_metadata,
+    write_tile,
+)
 from rts_nb.tiles.loading import LoaderConfig, TrainTiles, data_loader, sample_seed
 from rts_nb.tiles.sample import paint, palette_of
 from rts_nb.tiles.splits import write_splits
-from rts_nb.tiles.statistics import compute_stats, write_metadata
+from rts_nb.tiles.statistics import compute_stats
 
 SIZE, PAINTED = 512, 24
 CFG = load_config("configs/baseline.yaml")

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -31,40 +32,82 @@ def data(tmp_path_factory):
     )
 
 
-@pytest.fixture
-def public_images():
-    "The public images, where they are: $RTS_PUBLIC_IMAGES, data/rts-yang2023, or ../shared/data/rts-yang2023."
-    for folder in (
-        os.environ.get("RTS_PUBLIC_IMAGES"),
-        ROOT / "data" / "rts-yang2023",
-        ROOT.parent / "shared" / "data" / "rts-yang2023",
-    ):
-        if folder and (Path(folder) / "images").is_dir():
-            return Path(folder)
-    pytest.skip("the public images are not here (set RTS_PUBLIC_IMAGES to see this test run)")
+def find_folder(variable, name, holds):
+    "The folder of real data named by an environment variable, or in data/ or ../shared/data/; None if not here."
+    named = os.environ.get(variable)
+    places = [Path(named)] if named else []
+    places += [ROOT / "data" / name, ROOT.parent / "shared" / "data" / name]
+    for folder in places:
+        if (folder / holds).exists():
+            return folder
+    return None
 
 
-@pytest.fixture(scope="session")
-def rts_polygons():
-    "Folder of real outlines: $RTS_POLYGONS, data/rts-polygons, or ../shared/data/rts-polygons."
-    for folder in (
-        os.environ.get("RTS_POLYGONS"),
-        ROOT / "data" / "rts-polygons",
-        ROOT.parent / "shared" / "data" / "rts-polygons",
-    ):
-        if folder and (Path(folder) / "nitze2021.shp").exists():
-            return Path(folder)
-    pytest.skip("the real outlines are not here (set RTS_POLYGONS to see this test run)")
+REAL_IMAGES = find_folder("RTS_PUBLIC_IMAGES", "rts-yang2023", "images")
+REAL_OUTLINES = find_folder("RTS_POLYGONS", "rts-polygons", "nitze2021.shp")
 
 
-@pytest.fixture(scope="session")
-def real_outlines():
-    "The folder of real outlines: $RTS_POLYGONS, data/rts-polygons, or ../shared/data/rts-polygons."
-    for folder in (
-        os.environ.get("RTS_POLYGONS"),
-        ROOT / "data" / "rts-polygons",
-        ROOT.parent / "shared" / "data" / "rts-polygons",
-    ):
-        if folder and list(Path(folder).glob("*.shp")):
-            return Path(folder)
-    pytest.skip("the real outlines are not here (set RTS_POLYGONS to see this test run)")
+def drawn_and(real):
+    "Tests run on what they draw themselves, and on the real data where these are here."
+    return ["drawn", "real"] if real else ["drawn"]
+
+
+class PublicSet(NamedTuple):
+    "Images laid out like the public ones."
+
+    folder: Path  # with images/ and masks/
+    tiles: int  # at least so many of 128 pixels
+
+
+@pytest.fixture(params=drawn_and(REAL_IMAGES))
+def public_set(request, tmp_path):
+    "Three small images with ten slumps, and the public images where they are here."
+    if request.param == "real":
+        return PublicSet(REAL_IMAGES, tiles=4001)
+    from drawn import draw_public_images
+
+    return PublicSet(draw_public_images(tmp_path / "drawn"), tiles=20)
+
+
+class OutlineSet(NamedTuple):
+    "Layers of outlines and what is known about them."
+
+    folder: Path  # of Shapefiles
+    outlines: dict  # number by layer
+    repaired: dict  # number by layer, where it is not 0
+    dated: str  # the layer with regions and dates, several years of the same places
+    regions: set  # of the dated layer
+    latest: int  # outlines of the dated layer that `latest` keeps
+    ground: tuple  # the ground of these, as a share of that of all years, lies between
+    one_site: str  # a layer of a single site; one of its outlines is in several parts
+    empty: str  # a layer without a feature
+
+
+@pytest.fixture(scope="session", params=drawn_and(REAL_OUTLINES))
+def outline_set(request, tmp_path_factory):
+    "Two dozen outlines in four layers, and the real ones where they are here."
+    if request.param == "real":
+        return OutlineSet(
+            REAL_OUTLINES,
+            outlines={"nitze2021": 2182, "witharana2022": 356, "banks_island": 262, "runge2022_empty": 0},
+            repaired={"nitze2021": 4, "witharana2022": 1},
+            dated="nitze2021",
+            regions={"Banks_Island", "Horton", "Tuktoyaktuk", "Kolguev", "Lena", "Herschel"},
+            latest=487,
+            ground=(0.85, 0.9),
+            one_site="banks_island",
+            empty="runge2022_empty",
+        )
+    from drawn import draw_outlines
+
+    return OutlineSet(
+        draw_outlines(tmp_path_factory.mktemp("outlines")),
+        outlines={"two_years": 12, "stereographic": 2, "one_site": 12, "empty": 0},
+        repaired={"two_years": 2, "stereographic": 1},
+        dated="two_years",
+        regions={"Peel", "Lena", "Kolguev"},
+        latest=6,
+        ground=(0.9, 0.99),
+        one_site="one_site",
+        empty="empty",
+    )

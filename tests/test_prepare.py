@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MAKE = 'import sys; from rts_nb.data import make_sample; print("ready", flush=True); make_sample(sys.argv[1], tile_size=64, n_regions=6, n_positive=60, n_negative=60, n_scenes=1)'
+MAKE = """
+import sys
+from rts_nb.data import make_sample
+print("ready", flush=True)
+make_sample(sys.argv[1], tile_size=64, n_regions=6, n_positive=60, n_negative=60, n_scenes=1)
+"""
 
 
 def making(root):
@@ -43,7 +48,7 @@ def test_killed_three_times_gives_the_same_bytes(tmp_path):
 
 
 def test_data_card_of_scenes(tmp_path):
-    "Painted scenes and a GeoPackage, by papermill; the card shows what was counted, and a second call describes the same dataset."
+    "Painted scenes and a GeoPackage, by papermill; the card shows what was counted."
     import geopandas as gpd
     import numpy as np
     import pandas as pd
@@ -99,8 +104,64 @@ def test_data_card_of_scenes(tmp_path):
     done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     text = json.dumps([c.get("outputs", []) for c in json.loads((tmp_path / "card.ipynb").read_text())["cells"]][-20:])
-    assert "no faults found" in text and "outlines read" in text and text.count("image/png") == 4
+    assert "no faults found" in text and "outlines read" in text
+    assert text.count("image/png") == 3 and text.count("image/jpeg") == 1
     assert set(load_tiles(tmp_path / "rts").RegionName) == {"r0", "r1", "r2", "r3"}
+
+
+def test_promised_names_come_from_data():
+    import rts_nb.data
+
+    for name in ("make_sample", "import_public", "tile_scenes", "check_dataset", "prepare", "open_dataset"):
+        assert name in rts_nb.data.__all__ and callable(getattr(rts_nb.data, name))
+
+
+COUNTED = ("splits_summary.json", "normalization_stats.json")
+
+
+@pytest.fixture
+def laid_out(tmp_path):
+    "A dataset of eight tiles of 32 pixels."
+    from rts_nb.data import make_sample
+
+    return make_sample(tmp_path / "laid_out", tile_size=32, n_regions=4, n_positive=4, n_negative=4, n_scenes=0)
+
+
+def test_prepare_computes_what_is_missing(laid_out):
+    "Statistics and pixels by split, as they were when the dataset was made; also where a summary lacks pixels."
+    from rts_nb.data import prepare
+    from rts_nb.tiles.layout import DataConfig
+
+    counted = {name: (laid_out / name).read_text() for name in COUNTED}
+    for name in COUNTED:
+        (laid_out / name).unlink()
+    assert prepare(DataConfig(root=str(laid_out), tile_size=32)) == laid_out
+    assert {name: (laid_out / name).read_text() for name in COUNTED} == counted
+    (laid_out / COUNTED[0]).write_text('{"train": {"tiles": 4}}')
+    prepare(DataConfig(root=str(laid_out), tile_size=32))
+    assert (laid_out / COUNTED[0]).read_text() == counted[COUNTED[0]]
+
+
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        (dict(), "laid_out has tiles of 32 pixels, data.tile_size is 512; set data.tile_size=32 or name another root"),
+        (dict(tile_size=32, extra_channels=["ndvi", "re"]), "laid_out has no ndvi (its extra channels: re)"),
+        (dict(root="data/nowhere"), "data.root data/nowhere is missing or has no metadata.csv; set data.root"),
+        (dict(root="/vsizip/nowhere.zip"), "nowhere.zip/version.json cannot be read"),
+    ],
+    ids=str,
+)
+def test_data_of_a_config_that_do_not_fit(laid_out, given, says):
+    from rts_nb.core.files import RTSError
+    from rts_nb.data import prepare
+    from rts_nb.tiles.layout import DataConfig
+
+    info = json.loads((laid_out / "version.json").read_text())
+    (laid_out / "version.json").write_text(json.dumps(info | dict(extra_channels=["re"])))
+    with pytest.raises(RTSError) as e:
+        prepare(DataConfig(**(dict(root=str(laid_out)) | given)))
+    assert says in str(e.value) and "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize(

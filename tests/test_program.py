@@ -96,15 +96,15 @@ def test_bad_input_of_the_command_is_one_line(args, says):
     ), done.stderr[-1500:]
 
 
-def test_public_images_import(tmp_path, public_images):
+def test_public_images_import(tmp_path, public_set):
     from rts_nb.tiles.checks import check_dataset
     from rts_nb.tiles.layout import load_tiles
     from rts_nb.tiles.public import import_public
 
-    root = import_public(public_images, tmp_path / "public")
+    root = import_public(public_set.folder, tmp_path / "public")
     tiles = load_tiles(root)
     assert check_dataset(root) == []
-    assert len(tiles) > 4000 and tiles.positive.any() and not tiles.positive.all()
+    assert len(tiles) >= public_set.tiles and tiles.positive.any() and not tiles.positive.all()
     images = tiles.Tile_id.str.rsplit("_", n=2).str[0]
     assert (tiles.groupby(images).split.nunique() == 1).all(), "an image lies in one split"
     share = tiles[tiles.positive].split.value_counts(normalize=True)
@@ -112,7 +112,7 @@ def test_public_images_import(tmp_path, public_images):
 
 
 @pytest.mark.parametrize("below", ["", "data", "rts"])
-def test_config_imports_public_images_by_itself(tmp_path, public_images, below, monkeypatch):
+def test_config_imports_public_images_by_itself(tmp_path, public_set, below, monkeypatch):
     "From RTS_PUBLIC_IMAGES, whether it names the folder with images/ or one above it; three blocks of images are enough here."
     import shutil
 
@@ -122,7 +122,7 @@ def test_config_imports_public_images_by_itself(tmp_path, public_images, below, 
 
     for kind in ("images", "masks"):
         (tmp_path / "set" / below / kind).mkdir(parents=True)
-        for image in sorted((public_images / kind).glob("train_yg_0[0-2]*.jpg")):
+        for image in sorted((public_set.folder / kind).glob("train_yg_0[0-2]*.jpg")):
             shutil.copy(image, tmp_path / "set" / below / kind)
     monkeypatch.setenv("RTS_PUBLIC_IMAGES", str(tmp_path / "set"))
     root = prepare(load_config("configs/public.yaml", f"data.root={tmp_path}/tiles").data)

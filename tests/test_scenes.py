@@ -1,4 +1,7 @@
-"""Real outlines over imagery made for their extents: what comes out must lie where the outlines lie, and nothing may get lost on the way."""
+"""Outlines (drawn by the tests, and real ones where they are here) over imagery made for their extents.
+
+What comes out must lie where the outlines lie, and nothing may get lost on the way.
+"""
 
 import geopandas as gpd
 import numpy as np
@@ -14,7 +17,6 @@ from rts_nb.tiles.cutting import tile_scenes
 from rts_nb.tiles.layout import CRS, IGNORE, dataset_info, load_tiles, read_tile, tile_path
 from rts_nb.tiles.outlines import load_outlines, read_outlines
 
-LAYERS = {"nitze2021": 2182, "witharana2022": 356, "banks_island": 262, "runge2022_empty": 0}  # outlines
 PIXEL, SIZE = 12.0, 64  # metres, pixels: 768 m a tile
 COLUMNS = dict(RegionName="region", date="image_date")
 
@@ -52,36 +54,36 @@ def shoot_all(outlines, name, folder):
         shoot(folder / f"{name}_{k}.tif", cluster.bounds, table.crs)
 
 
+def layer(outline_set, name):
+    return str(outline_set.folder / f"{name}.shp")
+
+
 @pytest.fixture(scope="module")
-def scenes(real_outlines, tmp_path_factory):
+def scenes(outline_set, tmp_path_factory):
     "A folder of scenes around all outlines."
     folder = tmp_path_factory.mktemp("scenes")
-    for name in LAYERS:
-        outlines = gpd.read_file(real_outlines / f"{name}.shp")
-        sites = outlines.groupby("site") if "site" in outlines else [(name, outlines)] if len(outlines) else []
-        for site, some in sites:
-            shoot_all(some, site, folder)
+    for name in outline_set.outlines:
+        outlines = gpd.read_file(layer(outline_set, name))
+        if "site" in outlines:
+            for site, of_site in outlines.groupby("site"):
+                shoot_all(of_site, site, folder)
+        elif len(outlines):
+            shoot_all(outlines, name, folder)
     return folder
 
 
 @pytest.fixture(scope="module")
-def made(real_outlines, scenes, tmp_path_factory):
+def made(outline_set, scenes, tmp_path_factory):
     "The dataset of all layers together."
-    return tile_scenes(
-        scenes,
-        str(real_outlines / "*.shp"),
-        tmp_path_factory.mktemp("made") / "rts",
-        tile_size=SIZE,
-        pixel=PIXEL,
-        negatives=0.5,
-        region_km=40,
-    )
+    root = tmp_path_factory.mktemp("made") / "rts"
+    how = dict(tile_size=SIZE, pixel=PIXEL, negatives=0.5, region_km=40)
+    return tile_scenes(scenes, layer(outline_set, "*"), root, **how)
 
 
 @pytest.fixture(scope="module")
-def drawn(real_outlines):
+def drawn(outline_set):
     "All outlines; `kept` are the latest of their place."
-    return load_outlines(str(real_outlines / "*.shp"), region_km=40)[0]
+    return load_outlines(layer(outline_set, "*"), region_km=40)[0]
 
 
 @pytest.fixture(scope="module")
@@ -89,51 +91,55 @@ def kept(drawn):
     return drawn.query("kept")
 
 
+def some_of(tiles, n):
+    return tiles.sample(min(n, len(tiles)), random_state=0)
+
+
 def transform_of(root, tile):
     with rasterio.open(tile_path(root, "rgb", tile)) as f:
         return f.transform
 
 
-@pytest.mark.parametrize("name", LAYERS)
-def test_no_outline_is_lost(real_outlines, name):
-    outlines, counts = read_outlines(str(real_outlines / f"{name}.shp"))
-    assert len(outlines) == counts["outlines read"] == LAYERS[name]
-    assert counts["outlines repaired"] == {"nitze2021": 4, "witharana2022": 1}.get(name, 0)
-    assert outlines.geometry.is_valid.all() and outlines.uid.is_unique
-    before = gpd.read_file(real_outlines / f"{name}.shp").to_crs(CRS)
-    if name == "banks_island":
-        assert (outlines.geom_type == "MultiPolygon").sum() == 1, "one slump in several parts is one outline"
-    if name == "nitze2021":
-        assert (
-            set(outlines.region) == {"Banks_Island", "Horton", "Tuktoyaktuk", "Kolguev", "Lena", "Herschel"}
-            and outlines.date.str.match("201[89]").all()
-        )
-    assert np.allclose(outlines.area, before.area, rtol=0.01), "repairing changes little"
+def test_no_outline_is_lost(outline_set):
+    for name, n in outline_set.outlines.items():
+        outlines, counts = read_outlines(layer(outline_set, name))
+        assert len(outlines) == counts["outlines read"] == n, name
+        assert counts["outlines repaired"] == outline_set.repaired.get(name, 0), name
+        assert outlines.geometry.is_valid.all() and outlines.uid.is_unique, name
+        before = gpd.read_file(layer(outline_set, name)).to_crs(CRS)
+        assert np.allclose(outlines.area, before.area, rtol=0.01), f"{name}: repairing changes little"
 
 
-def test_latest_and_union(real_outlines, kept):
-    union = load_outlines(str(real_outlines / "nitze2021.shp"), years="union")[0].query("kept")
+def test_parts_regions_and_dates_stay(outline_set):
+    site, _ = read_outlines(layer(outline_set, outline_set.one_site))
+    assert (site.geom_type == "MultiPolygon").sum() == 1, "one slump in several parts is one outline"
+    dated, _ = read_outlines(layer(outline_set, outline_set.dated))
+    assert set(dated.region) == outline_set.regions and dated.date.str.match("201[89]").all()
+
+
+def test_latest_and_union(outline_set, kept):
+    union = load_outlines(layer(outline_set, outline_set.dated), years="union")[0].query("kept")
     latest = kept[kept.uid.isin(union.uid)]
-    assert len(union) == LAYERS["nitze2021"] and len(latest) == 487, "most places were outlined again and again"
+    assert len(union) == outline_set.outlines[outline_set.dated]
+    assert len(latest) == outline_set.latest, "most places were outlined again and again"
     gone = union[~union.uid.isin(latest.uid)]
     assert gone.intersects(latest.union_all()).mean() > 0.95, "what is left out has been outlined again"
-    assert 0.85 < latest.union_all().area / union.union_all().area < 0.9, (
-        "the ground of the latest outlines is most of the ground of all"
-    )
-    assert latest.groupby("region").date.max().equals(union.groupby("region").date.max()), (
-        "the last image of a region stays"
-    )
+    low, high = outline_set.ground
+    share = latest.union_all().area / union.union_all().area
+    assert low < share < high, "the ground of the latest outlines is most of the ground of all"
+    last_dates = union.groupby("region").date.max()
+    assert latest.groupby("region").date.max().equals(last_dates), "the last image of a region stays"
 
 
-def test_layer_without_features(real_outlines, scenes, tmp_path):
-    with pytest.raises(DataError, match="runge2022_empty.shp: no outline of a slump"):
-        tile_scenes(scenes, str(real_outlines / "runge2022_empty.shp"), tmp_path / "rts")
+def test_layer_without_features(outline_set, scenes, tmp_path):
+    empty = layer(outline_set, outline_set.empty)
+    with pytest.raises(DataError, match=f"{outline_set.empty}.shp: no outline of a slump"):
+        tile_scenes(scenes, empty, tmp_path / "rts")
 
 
-def test_a_single_site_is_split_too(real_outlines, scenes, tmp_path):
-    root = tile_scenes(
-        scenes, str(real_outlines / "banks_island.shp"), tmp_path / "rts", tile_size=SIZE, pixel=PIXEL, negatives=0.5
-    )
+def test_a_single_site_is_split_too(outline_set, scenes, tmp_path):
+    site = layer(outline_set, outline_set.one_site)
+    root = tile_scenes(scenes, site, tmp_path / "rts", tile_size=SIZE, pixel=PIXEL, negatives=0.5)
     tiles, report = load_tiles(root), dataset_info(root)["report"]
     assert check_dataset(root) == [] and report["km, side of the squares that too few regions were cut into"] < 100
     assert tiles[tiles.positive].split.value_counts(normalize=True)["train"] == pytest.approx(0.8, abs=0.1)
@@ -152,14 +158,14 @@ def test_labels_cover_the_outlines(made, kept):
 
 def test_labels_lie_where_the_outlines_lie(made, kept):
     everything = shapely.prepared.prep(kept.union_all())
-    for row in load_tiles(made).query("positive").sample(60, random_state=0).itertuples():
+    for row in some_of(load_tiles(made).query("positive"), 60).itertuples():
         rows, cols = np.nonzero(read_tile(made, row.Tile_id)["label"] == 1)
         x, y = transform_of(made, row.Tile_id) @ (cols + 0.5, rows + 0.5)
         assert all(everything.covers(p) for p in shapely.points(x, y)), f"{row.Tile_id} has RTS outside of all outlines"
 
 
 def test_tiles_show_their_ground(made):
-    for row in load_tiles(made).sample(80, random_state=0).itertuples():
+    for row in some_of(load_tiles(made), 80).itertuples():
         tile = read_tile(made, row.Tile_id)
         cols, rows = np.meshgrid(np.arange(SIZE) + 0.5, np.arange(SIZE) + 0.5)
         off = np.abs(tile["rgb"] - ground(*(transform_of(made, row.Tile_id) @ (cols, rows))))[
@@ -187,9 +193,10 @@ def test_negatives_keep_away(made, drawn):
     assert not near.size, f"{len(set(near[0]))} negatives are within a tile of an outline, of whatever year"
 
 
-def test_report_adds_up(made, kept):
+def test_report_adds_up(outline_set, made, kept):
     tiles, report = load_tiles(made), dataset_info(made)["report"]
-    assert report["outlines read"] == sum(LAYERS.values()) and report["outlines repaired"] == 5
+    n_outlines, n_repaired = sum(outline_set.outlines.values()), sum(outline_set.repaired.values())
+    assert report["outlines read"] == n_outlines and report["outlines repaired"] == n_repaired
     assert report["positive tiles"] == tiles.positive.sum() and report["negative tiles"] == (~tiles.positive).sum()
-    assert report["outlines of an earlier date"] == sum(LAYERS.values()) - len(kept)
+    assert report["outlines of an earlier date"] == n_outlines - len(kept)
     assert report.get("outlines outside all scenes", 0) == 0

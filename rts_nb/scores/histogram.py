@@ -7,10 +7,10 @@ __all__ = ['subset_counts', 'background_weight', 'binned_pixels', 'take_first', 
            'point_at_precision', 'resampled_interval', 'share_of_cut_bin', 'tile_counts_at', 'pixel_rate_intervals',
            'ScoreHistogram', 'gain_interval', 'redrawn', 'ScoreCounts', 'score_counts', 'tile_score_counts']
 
-# %% ../../nbs/scores/06_histogram.ipynb #c4a57ca7
+# %% ../../nbs/scores/06_histogram.ipynb #d7abb658
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -122,10 +122,10 @@ def point_at_precision(
         logit=float(curve.logit[i]),
     )
 
-# %% ../../nbs/scores/06_histogram.ipynb #479f7828
+# %% ../../nbs/scores/06_histogram.ipynb #bfca6c77
 def resampled_interval(
     histogram: StratumHistogram,
-    figure: Callable[[StratumHistogram], float],
+    figure: Callable[[Any], float],
     ratio: float | None = None,  # the one that `figure` uses: only its tiles are drawn
     n=1000,  # resamples
     seed=42,
@@ -220,11 +220,11 @@ class ScoreHistogram(StratumHistogram):
         "The histogram that was saved."
         return load_histogram(cls, path)
 
-# %% ../../nbs/scores/06_histogram.ipynb #efcaa545
+# %% ../../nbs/scores/06_histogram.ipynb #b38ae5b1
 def gain_interval(
     first: StratumHistogram,
     second: StratumHistogram,  # of the same tiles, in the same order
-    figure: Callable[[StratumHistogram], float],
+    figure: Callable[[Any], float],
     ratio: float | None = None,
     n=200,
     seed=42,

@@ -6,7 +6,7 @@
 __all__ = ['clipped_moments', 'count_bytes', 'count_floats', 'sorted_float_bins', 'percentile_range', 'count_between',
            'ids_digest', 'compute_stats', 'finish_dataset', 'load_stats', 'normalize']
 
-# %% ../../nbs/tiles/02_statistics.ipynb #6d283cbb
+# %% ../../nbs/tiles/02_statistics.ipynb #6a5b1cfa
 import datetime
 import hashlib
 import json
@@ -28,7 +28,6 @@ from rts_nb.tiles.layout import (
     load_tiles,
     read_raster,
     tile_path,
-    write_metadata,
 )
 from .splits import write_splits, write_summary
 
