@@ -24,7 +24,7 @@ RUN := $(or $(RTS_RUNS),runs)/sample/seed-42
 CONFIG ?=
 OVERRIDES ?=
 
-.PHONY: help env demo seeds test bench readme prep
+.PHONY: help env demo seeds test test-all bench lint readme prep notebooks
 .SILENT:
 
 help: ## what there is to make
@@ -59,24 +59,34 @@ demo: $(STAMP) ## sample data, training, calibration and map, with executed note
 
 seeds: $(STAMP) ## CONFIG=configs/X.yaml: seeds 42, 43, 44 trained, calibrated and reported; what is finished is skipped
 	if test -z "$(CONFIG)"; then echo 'name a config: make seeds CONFIG=configs/baseline.yaml' >&2; exit 1; fi
-	folder=$$(python -c 'import sys; from rts_nb.config import load_config, run_path; print(run_path(load_config(sys.argv[1], sys.argv[2]), sys.argv[2]).parent)' '$(CONFIG)' '$(OVERRIDES)' 2>&1 | tail -n 1) || { echo "$$folder" >&2; exit 1; }
+	folder=$$(python -c 'import sys; from rts_nb.settings.config import load_config, run_path; print(run_path(load_config(sys.argv[1], sys.argv[2]), sys.argv[2]).parent)' '$(CONFIG)' '$(OVERRIDES)' 2>&1 | tail -n 1) || { echo "$$folder" >&2; exit 1; }
 	for seed in 42 43 44; do
 	  run="$$folder/seed-$$seed"; mkdir -p "$$run/notebooks"
 	  if test -e "$$run/metrics.json" -a -e "$$run/model.safetensors"; then echo "seed $$seed is trained"
 	  else papermill nbs/20_train.ipynb "$$run/notebooks/20_train.ipynb" -p config '$(CONFIG)' -p overrides '$(OVERRIDES)' -p seed $$seed; fi
-	  if python -c 'import sys; from rts_nb.calibrate import recorded_look; recorded_look(sys.argv[1]) or sys.exit(1)' "$$run" 2>/dev/null; then echo "seed $$seed is calibrated and evaluated"
+	  if python -c 'import sys; from rts_nb.calibration.looks import recorded_look; recorded_look(sys.argv[1]) or sys.exit(1)' "$$run" 2>/dev/null; then echo "seed $$seed is calibrated and evaluated"
 	  else papermill nbs/30_calibrate.ipynb "$$run/notebooks/30_calibrate.ipynb" -p run_dir "$$run"; fi
 	  python -m rts_nb.train --collect "$$run"
 	done
 	papermill nbs/50_report.ipynb "$$folder/50_report.ipynb" -p runs "$$folder/seed-42 $$folder/seed-43 $$folder/seed-44"
 	echo "Done: the table is in $$folder/50_report.ipynb"
 
+# A folder of runs of their own, so that tests neither see nor leave any.
+define ISOLATED
+runs=$$(mktemp -d); trap 'rm -rf "$$runs"' EXIT
+export RTS_RUNS="$$runs" RTS_CONFIG=configs/test.yaml
+unset MLFLOW_TRACKING_URI
+endef
+
 test: $(STAMP) ## everything CI checks
-	runs=$$(mktemp -d); trap 'rm -rf "$$runs"' EXIT
-	export RTS_RUNS="$$runs" RTS_CONFIG=configs/test.yaml
-	unset MLFLOW_TRACKING_URI
+	$(ISOLATED)
 	nbdev_test --do_print
-	python -m pytest -q tests
+	python -m pytest -q tests --ignore tests/slow
+
+test-all: $(STAMP) ## the same, then long simulations and more kills (an hour)
+	$(ISOLATED)
+	nbdev_test --do_print
+	RTS_KILLS=10 python -m pytest -q tests
 
 bench: $(STAMP) ## what things cost, as ratios against the plain way (half an hour, nothing else running)
 	python -W ignore bench/data.py
@@ -84,9 +94,21 @@ bench: $(STAMP) ## what things cost, as ratios against the plain way (half an ho
 	python -W ignore bench/calibrate.py
 
 readme: $(STAMP) ## README.md from nbs/index.ipynb
-	python tests/readme.py --write
+	python tools/readme.py --write
 
-prep: $(STAMP) ## export the package, clean the notebooks, write the README: before a commit
+LINTED := nbs tests bench tools check_data.py setup.py
+
+lint: $(STAMP) ## ruff and mypy, as tests and pre-commit run them
+	ruff format --check $(LINTED)
+	ruff check $(LINTED)
+	mypy
+
+prep: $(STAMP) ## format, export the package, clean the notebooks, write the README: before a commit
+	ruff check --fix --quiet $(LINTED)
+	ruff format --quiet $(LINTED)
 	nbdev_export
 	nbdev_clean
-	python tests/readme.py --write
+	python tools/readme.py --write
+
+notebooks: $(STAMP) ## execute the notebooks whose outputs are of other code
+	python tools/freshness.py --execute

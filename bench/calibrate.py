@@ -1,6 +1,6 @@
 """What a calibration costs beyond the forward passes it needs: `python bench/calibrate.py [RUN_DIR | small]`.
 
-The whole chapter (scores of validation and test tiles, noise floor, temperature, thresholds with intervals, regions, field, figures and tables) on a copy of a run without kept scores, over the seconds
+The whole report (scores of validation and test tiles, noise floor, temperature, thresholds with intervals, regions, field, figures and tables) on a copy of a run without kept scores, over the seconds
 in which the network worked. Without a run: UNet++/B5 with random weights, its last bias moved to where a trained network has its background, on generated tiles of 512 px (`small`: the sample's network
 and 128 px, where the fixed costs weigh most). Nothing else should run meanwhile; ten minutes on two CPU cores, `small` half a minute.
 """
@@ -15,7 +15,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import torch
 
-from rts_nb import calibrate as c
+from rts_nb.calibrate import calibrate
+from rts_nb.calibration.figures import show_expected, show_reliability, show_thresholds
+from rts_nb.calibration.looks import final_evaluation
+from rts_nb.calibration.noise import noise_floor
+from rts_nb.calibration.tables import calibration_region_table, error_table, expected_table, look_table, threshold_table
 from rts_nb.core.files import write_json
 from rts_nb.core.jobs import seed_everything
 from rts_nb.data import prepare
@@ -49,19 +53,19 @@ def untrained(folder, config, size, tiles):
     return run
 
 
-def chapter(run):
-    "Everything that the Run section does, with one TTA setting."
-    calibration = c.calibrate(run, regions="all")
-    c.noise_floor(run)
-    for figure in (c.show_reliability, c.show_thresholds, c.show_field):
+def report(run):
+    "Everything that the report computes, with one TTA setting."
+    calibration = calibrate(run, regions="all")
+    noise_floor(run)
+    for figure in (show_reliability, show_thresholds, show_expected):
         plt.close(figure(run))
-    c.region_table(run)
-    evaluation = c.final_evaluation(run)
+    look = final_evaluation(run)
     return [
-        c.threshold_table(calibration),
-        c.error_table(calibration),
-        c.field_table(calibration),
-        c.test_table(evaluation),
+        calibration_region_table(run),
+        threshold_table(calibration),
+        error_table(calibration),
+        expected_table(calibration),
+        look_table(look),
     ]
 
 
@@ -79,12 +83,12 @@ if __name__ == "__main__":
                 )
             )
         started = time.perf_counter()
-        chapter(run)
+        report(run)
         whole = time.perf_counter() - started
         passes = [json.loads(f.read_text()) for f in (run / "scores").glob("*.json")]
     network, tiles = sum(p["network_seconds"] for p in passes), sum(p["tiles"] for p in passes)
     scoring = sum(p["seconds"] for p in passes)
     ratio = whole / network
     print(
-        f"{tiles} tiles in {len(passes)} passes: network {network:.1f} s, passes {scoring:.1f} s, whole chapter {whole:.1f} s; {ratio:.2f} x the forward passes, at most {LIMIT}: {'met' if ratio <= LIMIT else 'MISSED'}"
+        f"{tiles} tiles in {len(passes)} passes: network {network:.1f} s, passes {scoring:.1f} s, whole report {whole:.1f} s; {ratio:.2f} x the forward passes, at most {LIMIT}: {'met' if ratio <= LIMIT else 'MISSED'}"
     )

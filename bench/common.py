@@ -1,55 +1,95 @@
-"""Timing two things side by side. Rounds alternate, so that a slow moment of the machine hits both; what counts is the ratio within a round."""
+"""Timing two things side by side.
 
+Rounds alternate, so that a slow moment of the machine hits both; what counts is the ratio within a round.
+"""
+
+import multiprocessing
 import statistics
-import subprocess
-import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
 
 
-def seconds(fn, *args):
+class Measured(NamedTuple):
+    "A ratio over several rounds, and the medians of what it was made of."
+
+    ratio: float  # median
+    low: float  # smallest
+    high: float  # largest
+    ours: float  # seconds
+    peer: float  # seconds
+
+
+def seconds(function: Callable, *args, **kwargs) -> float:
     "Wall time of one call."
     start = time.perf_counter()
-    fn(*args)
+    function(*args, **kwargs)
     return time.perf_counter() - start
 
 
-def compare(ours, peer, rounds=11, warm=True):
-    "(median, smallest, largest) ratio of two functions that return their own seconds, and the medians of these; if `warm`, one round before does not count."
+def summarize(pairs: list[tuple[float, float]]) -> Measured:
+    "The ratios of pairs (ours, peer) of seconds."
+    ratios = [ours / peer for ours, peer in pairs]
+    return Measured(
+        ratio=statistics.median(ratios),
+        low=min(ratios),
+        high=max(ratios),
+        ours=statistics.median(ours for ours, _ in pairs),
+        peer=statistics.median(peer for _, peer in pairs),
+    )
+
+
+def compare(
+    ours: Callable[[], float],  # returns its own seconds
+    peer: Callable[[], float],  # likewise
+    rounds=11,
+    warm=True,  # one round before, which does not count
+) -> Measured:
+    "Two functions side by side, in alternating order."
     if warm:
-        ours(), peer()
-    return summary([(ours(), peer()) if k % 2 else (peer(), ours())[::-1] for k in range(rounds)])
+        ours()
+        peer()
+    pairs = []
+    for k in range(rounds):
+        if k % 2:
+            first = ours()
+            pairs.append((first, peer()))
+        else:
+            first = peer()
+            pairs.append((ours(), first))
+    return summarize(pairs)
 
 
-def summary(pairs):
-    "(median, smallest, largest) ratio of pairs of seconds, and the medians of both."
-    ratios = sorted(a / b for a, b in pairs)
-    return (
-        statistics.median(ratios),
-        ratios[0],
-        ratios[-1],
-        statistics.median(a for a, _ in pairs),
-        statistics.median(b for _, b in pairs),
-    )
+def print_header() -> None:
+    "The heads of the columns of `verdict`."
+    print(f"{'':<60}{'ours':>10}{'peer':>10}{'ratio':>8}")
 
 
-def verdict(name, measured, limit, at_most=True, unit=1e3):
-    "Prints one line: name, ours and the peer (ms), ratio with range, limit, met or missed."
-    ratio, low, high, ours, peer = measured
-    met = ratio <= limit if at_most else ratio >= limit
-    print(
-        f"{name:<60}{ours * unit:>10.2f}{peer * unit:>10.2f}{ratio:>8.2f}  ({low:.2f} … {high:.2f})  {'at most' if at_most else 'at least'} {limit:<5}{'met' if met else 'MISSED'}",
-        flush=True,
-    )
+def print_verdict(name: str, measured: Measured, limit: float, at_most=True, unit=1e3) -> None:
+    "Prints one line: name, ours and the peer (ms, or s where `unit` is 1), ratio with range, limit, met or missed."
+    met = measured.ratio <= limit if at_most else measured.ratio >= limit
+    times = f"{measured.ours * unit:>10.2f}{measured.peer * unit:>10.2f}"
+    ratios = f"{measured.ratio:>8.2f}  ({measured.low:.2f} … {measured.high:.2f})"
+    wanted = f"{'at most' if at_most else 'at least'} {limit:<5}"
+    print(f"{name:<60}{times}{ratios}  {wanted}{met_or_missed(met)}", flush=True)
 
 
-def peak_mb(code):
-    "Peak memory (MiB) of a fresh interpreter that runs `code`; not ru_maxrss, which starts at what the parent held when it started the child."
-    read = "print(next(l for l in open('/proc/self/status') if l.startswith('VmHWM')))"
-    return (
-        int(
-            subprocess.run(
-                [sys.executable, "-c", f"{code}\n{read}"], check=True, capture_output=True, text=True
-            ).stdout.split()[-2]
-        )
-        / 1024
-    )
+def met_or_missed(met: bool) -> str:
+    return "met" if met else "MISSED"
+
+
+def peak_mb(function: Callable, *args) -> float:
+    "Peak memory (MiB) of a fresh interpreter that calls a function, which a module defines."
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(_peak_of_call, function, args).result()
+
+
+def _peak_of_call(function: Callable, args: tuple) -> float:
+    "Not from ru_maxrss, which starts at what the parent held when it started this process."
+    function(*args)
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) / 1024
+    raise OSError("/proc/self/status has no line VmHWM; peak memory is read on Linux only")

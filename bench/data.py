@@ -1,12 +1,13 @@
-"""What reading, augmenting and counting tiles costs, as ratios against the plain way: `python bench/data.py [sample] [transforms] [loader] [stats] [memory]`.
+"""What reading, augmenting and counting tiles costs, as ratios against the plain way: `python bench/data.py [ROW ...]`.
 
-sample      one training sample of 512 px (read, augment, boundary, normalise, to tensor) against rasterio's read, the same transforms with the same draws as a
-            plain albumentations pipeline, and the same normalisation
+sample      one training sample of 512 px (read, augment, boundary, normalise, to tensor) against rasterio's read, the
+            same transforms with the same draws as a plain albumentations pipeline, and the same normalisation
 transforms  what each transform costs at its probability, and how many workers 100 samples a second need
 loader      a DataLoader with two workers against one
 stats       statistics over 2,000 tiles against merely reading them as often, with as many threads
 memory      peak memory of statistics over 200 and over 2,000 tiles
-Nothing else should run meanwhile; all of it takes about a quarter of an hour. Tiles are painted into a temporary folder; times are milliseconds.
+Without a row, all of them: about a quarter of an hour, in which nothing else should run. Tiles are painted into a
+temporary folder; times are milliseconds.
 """
 
 import itertools
@@ -22,7 +23,7 @@ import cv2
 import numpy as np
 import rasterio
 import torch
-from common import compare, peak_mb, seconds, verdict
+from common import compare, peak_mb, print_header, print_verdict, seconds
 from rasterio.transform import from_origin
 
 from rts_nb.core.files import write_json
@@ -48,15 +49,21 @@ SIZE, PAINTED = 512, 24
 CFG = load_config("configs/baseline.yaml")
 
 
+def tile_name(k):
+    return f"t{k:04d}"
+
+
 def paint_tiles(root):
     "A dataset of a few painted tiles of 512 px in four regions, with statistics."
     rows = []
     for k in range(PAINTED):
+        positive = k % 2 == 1
         rng = np.random.default_rng(k)
-        rgb, extra, label = paint(rng, SIZE, SIZE, palette_of(rng), slumps=2 * (k % 2), lookalikes=2)
+        rgb, extra, label = paint(rng, SIZE, SIZE, palette_of(rng), slumps=2 if positive else 0, lookalikes=2)
+        label = np.where(label == 1, int(positive), label)
         transform = from_origin(-1_500_000 + 200_000 * (k % 4) + 3000 * k, -1_200_000, 3, 3)
-        write_tile(root, f"t{k:04d}", rgb, np.where(label == 1, k % 2, label), transform, extra)
-        rows.append((f"t{k:04d}", transform, SIZE, k % 2 == 1, f"r{k // 6}", []))
+        write_tile(root, tile_name(k), rgb, label, transform, extra)
+        rows.append((tile_name(k), transform, SIZE, positive, f"r{k // 6}", []))
     write_metadata(root, rows)
     write_json(root / "version.json", dict(dataset_version="2.0", tile_size=SIZE))
     write_splits(root)
@@ -64,31 +71,31 @@ def paint_tiles(root):
     return root
 
 
-def multiply(root, n):
+def repeat_tiles(root, n):
     "The table of a dataset of n tiles: the painted ones over and over, under other names."
     tiles = load_tiles(root)
     for k in range(PAINTED, n):
         for folder in FOLDERS.values():
-            if not (root / folder / f"t{k:04d}.tif").exists():
-                os.link(root / folder / f"t{k % PAINTED:04d}.tif", root / folder / f"t{k:04d}.tif")
-    return tiles.iloc[np.arange(n) % PAINTED].assign(Tile_id=[f"t{k:04d}" for k in range(n)], split="train")
+            link = root / folder / f"{tile_name(k)}.tif"
+            if not link.exists():
+                os.link(root / folder / f"{tile_name(k % PAINTED)}.tif", link)
+    return tiles.iloc[np.arange(n) % PAINTED].assign(Tile_id=[tile_name(k) for k in range(n)], split="train")
 
 
-def dataset(root, channels):
+def train_tiles(root, channels=()):
+    "The dataset as training reads it, and its statistics."
     stats = json.loads((root / "normalization_stats.json").read_text())
     data = CFG.data.model_copy(update=dict(root=str(root), tile_size=SIZE, extra_channels=tuple(channels)))
     return TrainTiles(root, load_tiles(root), data, stats, CFG.augment, CFG.boundary, seed=42), stats
 
 
-class Plain:
+class PlainSample:
     "The same sample the plain way; `seed` makes it draw what ours draws, and is not timed."
 
     def __init__(self, root, stats, channels):
         self.root, self.channels = root, channels
-        self.move, self.colour = (
-            A.Compose(geometric(CFG.augment, SIZE), additional_targets={"extra": "image"}),
-            A.Compose(radiometric(CFG.augment)),
-        )
+        self.move = A.Compose(geometric(CFG.augment, SIZE), additional_targets={"extra": "image"})
+        self.colour = A.Compose(radiometric(CFG.augment))
         self.mean, self.std = (
             np.array(stats["rgb"][k] + [stats["extra"][k][c] for c in channels], "f4") for k in ("mean", "std")
         )
@@ -97,113 +104,132 @@ class Plain:
         seed_each(self.move, seed)
         seed_each(self.colour, seed + 1)
 
+    def read(self, folder, tile_id):
+        with rasterio.open(f"{self.root}/{folder}/{tile_id}.tif") as f:
+            return f.read()
+
     def __call__(self, tile_id):
-        with rasterio.open(f"{self.root}/PLANET-RGB/{tile_id}.tif") as f:
-            rgb = f.read()
-        with rasterio.open(f"{self.root}/labels/{tile_id}.tif") as f:
-            label = f.read(1)
+        rgb = np.ascontiguousarray(self.read("PLANET-RGB", tile_id).transpose(1, 2, 0))
+        label = self.read("labels", tile_id)[0]
         extra = {}
         if self.channels:
-            with rasterio.open(f"{self.root}/EXTRA/{tile_id}.tif") as f:
-                extra = {"extra": np.ascontiguousarray(f.read().transpose(1, 2, 0))}
-        out = self.move(image=np.ascontiguousarray(rgb.transpose(1, 2, 0)), mask=label, **extra)
+            extra["extra"] = np.ascontiguousarray(self.read("EXTRA", tile_id).transpose(1, 2, 0))
+        out = self.move(image=rgb, mask=label, **extra)
         image = self.colour(image=out["image"])["image"].astype("f4")
         if extra:
             image = np.concatenate([image, out["extra"]], -1)
         image = (image - self.mean) / self.std
-        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), torch.from_numpy(
-            out["mask"].astype("f4")
-        )[None]
+        target = torch.from_numpy(out["mask"].astype("f4"))[None]
+        return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1))), target
 
 
-def sample(root, draws=48):
-    for name, channels in (("a sample, RGB", ()), ("a sample, RGB and 4 EXTRA bands", EXTRA_CHANNELS)):
-        ours, stats = dataset(root, channels)
-        plain, epochs, peers = Plain(root, stats, channels), itertools.count(1), itertools.count(1)
+def compare_samples(name, root, channels, draws=48):
+    dataset, stats = train_tiles(root, channels)
+    plain = PlainSample(root, stats, channels)
+    our_epochs, peer_epochs = itertools.count(1), itertools.count(1)
 
-        def peer():
-            total, epoch = 0, next(peers)
-            for k in range(draws):
-                plain.seed(sample_seed(42, epoch, k))
-                total += seconds(plain, f"t{k % PAINTED:04d}")
-            return total / draws
+    def ours():
+        epoch = next(our_epochs)
+        times = [seconds(dataset.__getitem__, (k % PAINTED, epoch, k)) for k in range(draws)]
+        return sum(times) / draws
 
-        def own():
-            epoch = next(epochs)
-            return sum(seconds(ours.__getitem__, (k % PAINTED, epoch, k)) for k in range(draws)) / draws
+    def peer():
+        epoch = next(peer_epochs)
+        times = []
+        for k in range(draws):
+            plain.seed(sample_seed(42, epoch, k))
+            times.append(seconds(plain, tile_name(k % PAINTED)))
+        return sum(times) / draws
 
-        measured = compare(own, peer)
-        verdict(name, measured, 1.15)
-        print(f"    100 samples a second need {math.ceil(100 * measured[3])} workers of this machine")
+    measured = compare(ours, peer)
+    print_verdict(name, measured, 1.15)
+    print(f"    100 samples a second need {math.ceil(100 * measured.ours)} workers of this machine")
 
 
-def transforms(root, repeats=40):
-    data, _ = dataset(root, ())
-    raw = data_sample(root, data)
+def bench_sample(root):
+    compare_samples("a sample, RGB", root, ())
+    compare_samples("a sample, RGB and 4 EXTRA bands", root, EXTRA_CHANNELS)
+
+
+def bench_transforms(root, repeats=40):
+    dataset, _ = train_tiles(root)
+    raw = read_tile(root, tile_name(0), ())
     image = np.ascontiguousarray(raw["rgb"].transpose(1, 2, 0))
-    whole = np.median([seconds(data.__getitem__, (k % PAINTED, 1, k)) for k in range(3 * repeats)])
+    whole = np.median([seconds(dataset.__getitem__, (k % PAINTED, 1, k)) for k in range(3 * repeats)])
     print(f"{'transform':<28}{'alone':>8}{'at its p':>10}{'share of a sample':>20}")
-    for t in [*geometric(CFG.augment, SIZE)[:7], *radiometric(CFG.augment)]:
-        name, p, t.p = type(t).__name__, t.p, 1.0
-        ms = 1e3 * np.median([seconds(lambda: t(image=image, mask=raw["label"])) for _ in range(repeats)])
-        print(f"{name:<28}{ms:>8.2f}{ms * p:>10.2f}{ms * p / (1e3 * whole):>20.1%}")
-    read = np.median([seconds(data_sample, root, data, k % PAINTED) for k in range(repeats)])
-    print(
-        f"{'reading':<28}{1e3 * read:>8.2f}{1e3 * read:>10.2f}{read / whole:>20.1%}\n{'a sample (median)':<28}{1e3 * whole:>8.2f}"
-    )
+    for transform in [*geometric(CFG.augment, SIZE)[:7], *radiometric(CFG.augment)]:
+        p = transform.p
+        transform.p = 1.0
+        alone = np.median([seconds(transform, image=image, mask=raw["label"]) for _ in range(repeats)])
+        print_share(type(transform).__name__, alone, alone * p, whole)
+    reading = np.median([seconds(read_tile, root, tile_name(k % PAINTED), ()) for k in range(repeats)])
+    print_share("reading", reading, reading, whole)
+    print(f"{'a sample (median)':<28}{1e3 * whole:>8.2f}")
 
 
-def data_sample(root, data, k=0):
-    return read_tile(root, f"t{k:04d}", data.data.extra_channels)
+def print_share(name, alone, expected, whole):
+    "One row of the table of transforms: what it costs alone and at its probability (s), of a whole sample."
+    print(f"{name:<28}{1e3 * alone:>8.2f}{1e3 * expected:>10.2f}{expected / whole:>20.1%}")
 
 
-def loader(root, n=256):
-    data, _ = dataset(root, ())
-    keys = [[(k % PAINTED, 1, k) for k in range(b, b + 8)] for b in range(0, n, 8)]
-    loaders = {
-        w: data_loader(
-            data,
-            LoaderConfig(num_workers=w, prefetch_factor=2, pin_memory=False, persistent_workers=True),
-            batch_sampler=keys,
-        )
-        for w in (1, 2)
-    }
-    one, two = (lambda w=w: seconds(lambda: [None for _ in loaders[w]]) / n for w in (1, 2))
-    ratio, low, high, a, b = compare(one, two, rounds=7)
-    verdict("one worker / two workers, a sample", (ratio, low, high, a, b), 1.7, at_most=False)
+def bench_loader(root, n=256):
+    dataset, _ = train_tiles(root)
+    batches = [[(k % PAINTED, 1, k) for k in range(start, start + 8)] for start in range(0, n, 8)]
+
+    def loader_of(workers):
+        section = LoaderConfig(num_workers=workers, prefetch_factor=2, pin_memory=False, persistent_workers=True)
+        return data_loader(dataset, section, batch_sampler=batches)
+
+    def read_all(loader):
+        for _ in loader:
+            pass
+
+    one, two = loader_of(1), loader_of(2)
+    measured = compare(lambda: seconds(read_all, one) / n, lambda: seconds(read_all, two) / n, rounds=7)
+    print_verdict("one worker / two workers, a sample", measured, 1.7, at_most=False)
 
 
-def stats(root, n=2000):
-    tiles = multiply(root, n)
+def bench_stats(root, n=2000):
+    tiles = repeat_tiles(root, n)
     ids = list(tiles["Tile_id"])
-    kinds = ("rgb", "extra", "extra")  # as often as statistics need them
 
-    def threads():
-        for kind in kinds:
-            for _ in threaded_map(lambda t: read_raster(tile_path(root, kind, t)).shape, ids):
+    def read_shape(path):
+        return read_raster(path).shape
+
+    def read_all():
+        for kind in ("rgb", "extra", "extra"):  # as often as statistics need them
+            for _ in threaded_map(read_shape, [tile_path(root, kind, tile_id) for tile_id in ids]):
                 pass
 
-    ours = lambda: seconds(compute_stats, root, tiles) / n
-    verdict(
-        "statistics, a tile / reading it as often",
-        compare(ours, lambda: seconds(threads) / n, rounds=3, warm=False),
-        1.3,
+    measured = compare(
+        lambda: seconds(compute_stats, root, tiles) / n, lambda: seconds(read_all) / n, rounds=3, warm=False
     )
+    print_verdict("statistics, a tile / reading it as often", measured, 1.3)
 
 
-def memory(root):
-    multiply(root, 2000)
-    code = "import sys; sys.path.insert(0, {here!r}); from pathlib import Path; from data import multiply, compute_stats; root = Path({root!r}); compute_stats(root, multiply(root, {n}))"
-    few, many = (peak_mb(code.format(here=str(Path(__file__).parent), root=str(root), n=n)) for n in (200, 2000))
+def stats_of(root, n):
+    compute_stats(root, repeat_tiles(root, n))
+
+
+def bench_memory(root):
+    repeat_tiles(root, 2000)
+    few, many = peak_mb(stats_of, root, 200), peak_mb(stats_of, root, 2000)
     print(f"{'peak memory of statistics: 200 and 2,000 tiles (MiB)':<60}{few:>10.0f}{many:>10.0f}{many / few:>8.2f}")
 
+
+ROWS = {
+    "sample": bench_sample,
+    "transforms": bench_transforms,
+    "loader": bench_loader,
+    "stats": bench_stats,
+    "memory": bench_memory,
+}
 
 if __name__ == "__main__":
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    wanted = sys.argv[1:] or ["sample", "transforms", "loader", "stats", "memory"]
-    print(f"{'':<60}{'ours':>10}{'peer':>10}{'ratio':>8}")
+    print_header()
     with tempfile.TemporaryDirectory() as folder:
-        painted = paint_tiles(Path(folder))
-        for name in wanted:
-            globals()[name](painted)
+        root = paint_tiles(Path(folder))
+        for row in sys.argv[1:] or ROWS:
+            ROWS[row](root)

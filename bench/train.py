@@ -16,14 +16,16 @@ import time
 import torch
 from common import compare, peak_mb, seconds, verdict
 
-from rts_nb import train
 from rts_nb.core.files import resolve
 from rts_nb.core.jobs import progress, seed_everything
 from rts_nb.networks.models import bare_model
 from rts_nb.networks.precision import PRECISIONS, resolve_precision
 from rts_nb.predict.predictor import Predictor
+from rts_nb.runs.directory import load_run, open_run_data
+from rts_nb.runs.scoring import score_tiles
 from rts_nb.settings.config import load_config
 from rts_nb.tiles.sample import make_sample
+from rts_nb.training.trainer import Trainer
 
 SMALL = "sampling.batch_size=16"
 B5 = (
@@ -50,7 +52,7 @@ def config(which, folder):
 
 def trainer_of(cfg):
     seed_everything(cfg.seed, cfg.reproducibility.deterministic)
-    trainer = train.Trainer(cfg, *train._open(cfg), cfg.loss.build())
+    trainer = Trainer(cfg, *open_run_data(cfg), cfg.loss.build())
     trainer.enter_phase()
     return trainer
 
@@ -163,12 +165,12 @@ def bench_deterministic(folder):
 
 def bench_scores(folder):
     run = resolve("runs/sample/seed-42")
-    cfg, _ = train.load_run(run)
-    root, tiles, _ = train._open(cfg)
+    cfg, _ = load_run(run)
+    root, tiles, _ = open_run_data(cfg)
     val = tiles[tiles["split"] == "val"]
     own = resolve_precision("auto", "cpu")
     for precision in ("fp32", own):
-        histogram = train.score_tiles(Predictor.from_dir(run, precision=precision), cfg, root, val)
+        histogram = score_tiles(Predictor.from_dir(run, precision=precision), cfg, root, val)
         auc = histogram.interval(lambda h: h.pr_auc().value, n=300)
         print(f"validation PR-AUC of the sample run in {precision}: {auc.value:.5f} ({auc.low:.3f} … {auc.high:.3f})")
 

@@ -35,7 +35,7 @@ def train_here(cfg: Config, run_dir: Path, fresh: bool, by: str) -> None:
         if not all_gather(finished(run_dir))[0]:
             run_training(cfg, run_dir, stop)
 
-# %% ../nbs/20_train.ipynb #6383c4cd
+# %% ../nbs/20_train.ipynb #3703d030
 def train(
     config: Config | str | Path,  # a Config, or the path of one
     run_dir: str | Path | None = None,  # None: runs/<config>[-<overrides>]/seed-<seed>
@@ -59,7 +59,7 @@ def train(
 
 
 def sample_run() -> Path:
-    "The finished run of the default config (seed 42) that other notebooks show themselves on, trained first if need be."
+    "The finished run of the default config (seed 42) that other notebooks show, trained first if need be."
     cfg = load_config(default_config())
     return train(cfg, run_path(cfg), by="sample_run")
 

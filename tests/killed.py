@@ -18,6 +18,9 @@ from pathlib import Path
 import torch
 
 from rts_nb import train
+from rts_nb.scores.counts import ObjectCounts
+from rts_nb.training import loop
+from rts_nb.training.trainer import Trainer
 
 
 def die():
@@ -50,17 +53,17 @@ def half_of(save):
 
 def arm(where, n):
     if where == "time":
-        init = train.Trainer.__init__
+        init = Trainer.__init__
 
         def started(*args):
             init(*args)
             threading.Timer(n, die).start()
 
-        train.Trainer.__init__ = started
+        Trainer.__init__ = started
     elif where == "step":
-        train.torch.nn.utils.clip_grad_norm_ = nth(n, torch.nn.utils.clip_grad_norm_, lambda *a, **k: die())
+        torch.nn.utils.clip_grad_norm_ = nth(n, torch.nn.utils.clip_grad_norm_, lambda *a, **k: die())
     elif where == "validation":
-        train.ObjectCounts.add = nth(n, train.ObjectCounts.add, lambda *a, **k: die())
+        ObjectCounts.add = nth(n, ObjectCounts.add, lambda *a, **k: die())
     elif where == "write":
         torch.save = nth(n, torch.save, half_of(torch.save))
     elif where == "rename":
@@ -71,11 +74,11 @@ def arm(where, n):
             die() if Path(b).name == "previous.pt" and next(count) == n else None
 
         count = iter(range(1, 10**9))
-        train.os.replace = first_only
+        os.replace = first_only
     elif where == "best":
-        train.save_weights = half_of(train.save_weights)
+        loop.save_weights = half_of(loop.save_weights)
     elif where == "finish":
-        train._confirm = lambda *a: die()
+        loop.confirm_model = lambda *a: die()
     else:
         raise SystemExit(f"unknown place {where!r}")
 

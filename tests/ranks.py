@@ -9,11 +9,14 @@ import sys
 import torch
 from torch import nn
 
-from rts_nb import train
-from rts_nb.core.jobs import seed_everything
+from rts_nb.core.jobs import rank_and_world, seed_everything
 from rts_nb.losses import LOSSES, build_loss
 from rts_nb.networks.models import save_weights
+from rts_nb.runs.directory import open_run_data
 from rts_nb.settings.config import load_config
+from rts_nb.training.processes import process_group
+from rts_nb.training.schedule import learning_rates
+from rts_nb.training.trainer import Trainer
 
 STEPS, WORLD = 20, 2
 
@@ -28,7 +31,7 @@ def config(root):
 
 def losses() -> dict:
     "Gradient of a linear map's weights by each loss: averaged over the processes, each with its part of the batch."
-    rank, world = train.place()
+    rank, world = rank_and_world()
     rng = torch.Generator().manual_seed(1)
     x, target = torch.randn(4, 3, 8, 8, generator=rng), (torch.rand(4, 1, 8, 8, generator=rng) < 0.2).float()
     target[0] = 255  # one process has fewer valid pixels than the other
@@ -70,7 +73,7 @@ def accumulated(trainer, halves, k):
     "One optimiser step on the loss over the half-batches: each counts by its share of the pixels that are not ignored."
     valid = [int((half["target"] <= 1).sum()) for half in halves]
     for group in trainer.optimizer.param_groups:
-        group["lr"] = train.learning_rates(trainer.cfg, trainer.epoch + k / trainer.steps_by_epoch[trainer.epoch])[
+        group["lr"] = learning_rates(trainer.cfg, trainer.epoch + k / trainer.steps_by_epoch[trainer.epoch])[
             group["name"]
         ]
     trainer.optimizer.zero_grad()
@@ -83,11 +86,11 @@ def accumulated(trainer, halves, k):
 
 
 def main(root, out):
-    with train.joined():
-        rank, world = train.place()
+    with process_group():
+        rank, world = rank_and_world()
         cfg, drawn = config(root), []
         seed_everything(cfg.seed)
-        trainer = train.Trainer(cfg, *train._open(cfg), cfg.loss.build())
+        trainer = Trainer(cfg, *open_run_data(cfg), cfg.loss.build())
         forward = trainer.forward
         trainer.model.double()
         trainer.ema.double()

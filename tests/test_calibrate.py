@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from rts_nb.calibrate import calibrate, calibrated_run, final_evaluation, looks_of
-from rts_nb.calibration.passes import compare_tta, noise_floor
+from rts_nb.calibrate import calibrate, calibrated_run
+from rts_nb.calibration.looks import final_evaluation, looks_of
+from rts_nb.calibration.noise import compare_tta, noise_floor
 from rts_nb.calibration.thresholds import load_calibration
 from rts_nb.core.files import RTSError, write_json
 from rts_nb.infer import infer
@@ -190,7 +191,7 @@ def test_bad_input_is_one_line(run, spoil, call, says):
 
 def test_noise_floor_of_an_unfinished_run_reaches_the_next_preflight(run):
     from rts_nb.settings.config import load_config
-    from rts_nb.training.preflight import _noise_row
+    from rts_nb.training.preflight import noise_check
 
     (run / "metrics.json").unlink()
     found = noise_floor(run)
@@ -201,7 +202,7 @@ def test_noise_floor_of_an_unfinished_run_reaches_the_next_preflight(run):
     found = json.loads((run / "noise_floor.json").read_text())
     old, os.environ["RTS_RUNS"] = os.environ["RTS_RUNS"], str(run.parent.parent)
     try:
-        row = _noise_row(load_config("configs/test.yaml"))
+        row = noise_check(load_config("configs/test.yaml"))
     finally:
         os.environ["RTS_RUNS"] = old
     assert f"proposes {found['early_stopping_min_delta']:.4f}" in row[2]

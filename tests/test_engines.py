@@ -53,7 +53,7 @@ def cluster():
 
 def working(process, on=""):
     "The workers below a process that are at a scene (at that one)."
-    at_it = [p for p in psutil.Process(process).children(recursive=True) if p.name() == "ray::_map_task"]
+    at_it = [p for p in psutil.Process(process).children(recursive=True) if p.name() == "ray::map_task"]
     return [p for p in at_it if not on or any(f".unfinished/{on}." in f.path for f in p.open_files())]
 
 
@@ -143,7 +143,7 @@ def test_killed_caller_goes_on(cluster, place, whole, tmp_path, k):
     run = command(*args)
     moment(run.pid, out, k, "parts/s*.json", lambda: run.poll() is not None)
     workers = [
-        p for p in psutil.Process(run.pid).children(recursive=True) if p.name() in ("ray::_map_task", "ray::IDLE")
+        p for p in psutil.Process(run.pid).children(recursive=True) if p.name() in ("ray::map_task", "ray::IDLE")
     ]
     run.kill()
     killed = run.wait() == -signal.SIGKILL
@@ -221,11 +221,11 @@ def test_model_is_loaded_once_a_worker(cluster, place, tmp_path):
     from rts_nb.mapping.engines import on_ray
 
     def task(n):
-        import rts_nb.infer as chapter
+        from rts_nb.mapping import engines
 
-        chapter.task_predictor(str(place / "model"), None, json.dumps(dict(overlap=64)))
+        engines.task_predictor(str(place / "model"), None, json.dumps(dict(overlap=64)))
         time.sleep(0.05)
-        return os.getpid(), chapter._kept.cache_info().misses
+        return os.getpid(), engines.cached_predictor.cache_info().misses
 
     ends = dict(on_ray(cluster, task, [(n, (n,)) for n in range(12)], dict(num_cpus=1)))
     assert len({pid for pid, _ in ends.values()}) <= 2 and {misses for _, misses in ends.values()} == {1}, ends
@@ -236,7 +236,7 @@ def test_tasks_on_gpus_name_their_own(tmp_path):
     pytest.importorskip("ray", reason="ray is not installed")
     code = """
 import os, time, ray
-from rts_nb.infer import on_ray, ray_cluster, task_device, task_share
+from rts_nb.mapping.engines import on_ray, ray_cluster, task_device, task_share
 from unittest.mock import patch
 with patch.object(ray, 'init', lambda *a, init=ray.init, **k: init(*a, num_cpus=4, num_gpus=2, **k)), ray_cluster() as ray:
     share = task_share(ray.nodes())

@@ -5,17 +5,21 @@
 # %% auto #0
 __all__ = ['GraticuleLines', 'facts_table', 'describe_commit', 'describe_price', 'round_down', 'format_degrees', 'Bounds',
            'square_around', 'degrees_transformer', 'degree_fields', 'draw_graticule', 'draw_scale_bar',
-           'draw_map_frame', 'as_picture', 'draw_chip', 'draw_outline', 'draw_area_shares']
+           'draw_map_frame', 'as_picture', 'draw_chip', 'draw_outline', 'draw_area_shares', 'as_jpeg']
 
-# %% ../../nbs/core/03_drawing.ipynb #d73843f5
+# %% ../../nbs/core/03_drawing.ipynb #77841a03
 import functools
+import io
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from IPython.display import Image
 from matplotlib.axes import Axes
 from matplotlib.contour import ContourSet
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from pyproj import Transformer
 
@@ -50,7 +54,7 @@ def format_degrees(value: float, hemispheres: str, digits: int) -> str:
     value = (value + 180) % 360 - 180
     return f"{abs(value):.{digits}f}° {hemispheres[int(value >= 0)]}"
 
-# %% ../../nbs/core/03_drawing.ipynb #ebed9460
+# %% ../../nbs/core/03_drawing.ipynb #455748a7
 class Bounds(NamedTuple):
     "A window in projected metres; rasterio's BoundingBox has the same fields."
 
@@ -61,7 +65,7 @@ class Bounds(NamedTuple):
 
 
 def square_around(left: float, bottom: float, right: float, top: float, margin=0.1, least=0.0) -> Bounds:
-    "The square window around a box, with a margin (a share of its side) on every side; at least `least` wide before it."
+    "The square window around a box, with a margin (a share of its side); at least `least` wide before it."
     half = max(right - left, top - bottom, least) * (0.5 + margin)
     x, y = (left + right) / 2, (bottom + top) / 2
     return Bounds(x - half, y - half, x + half, y + half)
@@ -81,12 +85,12 @@ def degree_fields(bounds, crs: str, n=40) -> tuple[np.ndarray, np.ndarray, np.nd
     longitude = (longitude - centre + 180) % 360 - 180 + centre
     return x, y, longitude, latitude
 
-# %% ../../nbs/core/03_drawing.ipynb #0258803f
+# %% ../../nbs/core/03_drawing.ipynb #452389d9
 GraticuleLines = list[tuple[ContourSet, Callable[[float], str]]]
 
 
 def draw_graticule(ax: Axes, bounds, crs: str, n=40, labels=True, color="white") -> GraticuleLines:
-    "Draws parallels and meridians over a window of projected axes; returns, for both, the contours and what names a level."
+    "Draws parallels and meridians over a window; returns, for both, the contours and what names a level."
     x, y, longitude, latitude = degree_fields(bounds, crs, n)
     drawn: GraticuleLines = []
     for field, hemispheres in ((latitude, "SN"), (longitude, "WE")):
@@ -139,9 +143,9 @@ def draw_outline(ax: Axes, x, y, width=1.0) -> None:
     ax.plot(x, y, color="black", lw=width + 1.2)
     ax.plot(x, y, color="white", lw=width)
 
-# %% ../../nbs/core/03_drawing.ipynb #208720f6
+# %% ../../nbs/core/03_drawing.ipynb #969db3ce
 def draw_area_shares(ax: Axes, areas_m2: Mapping[str, Any], styles: Mapping[str, Mapping] | None = None) -> None:
-    "Draws, for each group of areas (m²), the share of them that is smaller; groups without any are left out."
+    "Draws, for each group of areas (m²), the share that is smaller; empty groups are left out."
     for name, areas in areas_m2.items():
         if len(areas):
             style = (styles or {}).get(name, {"color": "black"})
@@ -150,3 +154,11 @@ def draw_area_shares(ax: Axes, areas_m2: Mapping[str, Any], styles: Mapping[str,
         ax.set(xscale="log")
         ax.legend(fontsize=8)
     ax.set(xlabel="area (m²)", ylabel="share that is smaller")
+
+# %% ../../nbs/core/03_drawing.ipynb #516d2cfa
+def as_jpeg(figure: Figure, dpi=110) -> Image:
+    "A figure of imagery as a JPEG to be shown by a notebook; the figure is closed, so it is not shown twice."
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="jpeg", dpi=dpi, pil_kwargs=dict(quality=85))
+    plt.close(figure)
+    return Image(data=buffer.getvalue(), format="jpeg")

@@ -22,7 +22,7 @@ from ..tiles.loading import EvalTiles
 from ..tiles.sample import make_sample
 from ..tiles.statistics import load_stats, normalize
 
-# %% ../../nbs/runs/05_examples.ipynb #cfc290d9
+# %% ../../nbs/runs/05_examples.ipynb #45a23e0b
 def fit_batch_norms(model: Any, images: torch.Tensor) -> None:
     "Sets the statistics of every batch norm to the plain mean over one pass of `images`."
     for module in model.modules():
@@ -35,7 +35,7 @@ def fit_batch_norms(model: Any, images: torch.Tensor) -> None:
 
 def fit_last_layer(model: Any, images: torch.Tensor, is_rts: torch.Tensor) -> None:
     "Fits the last convolution by ridge regression to logits of 4 (RTS) and -8 (background)."
-    head = next(m for m in model.segmentation_head.modules() if isinstance(m, torch.nn.Conv2d))
+    head: Any = next(m for m in model.segmentation_head.modules() if isinstance(m, torch.nn.Conv2d))
     seen: list[torch.Tensor] = []
     hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     with torch.no_grad():

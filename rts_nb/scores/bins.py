@@ -6,13 +6,13 @@
 __all__ = ['ORIGIN', 'NEAREST', 'FARTHEST', 'DROPPED_BITS', 'FIRST_BITS', 'N_BINS', 'COARSE', 'BIN_EDGES', 'BIN_MIDS',
            'score_bins', 'count_bins', 'bin_edges_and_middles', 'AP', 'average_precision']
 
-# %% ../../nbs/scores/01_bins.ipynb #b68da01f
-from typing import NamedTuple
+# %% ../../nbs/scores/01_bins.ipynb #d2ebc1b1
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-# %% ../../nbs/scores/01_bins.ipynb #a7591216
+# %% ../../nbs/scores/01_bins.ipynb #ad7e07a2
 ORIGIN = 24.0  # distances are measured downwards from this logit
 NEAREST, FARTHEST = 4.0, 48.0  # the distances that the bins cover
 DROPPED_BITS = 7
@@ -24,6 +24,7 @@ COARSE = 512  # fine bins to a coarse one
 def score_bins(logits):  # tensor or array, any shape and float dtype
     "The bin of each logit, int32, of the same kind; 0 holds the highest scores, N_BINS - 1 the lowest."
     nearest = float(np.nextafter(np.float32(NEAREST), np.float32(FARTHEST)))
+    bins: Any
     if isinstance(logits, torch.Tensor):
         bins = (ORIGIN - logits.float()).clamp_(nearest, FARTHEST).view(torch.int32)
     else:

@@ -77,7 +77,7 @@ def draw_blocks(rng: np.random.Generator, numbers: np.ndarray) -> np.ndarray:
     times = np.bincount(rng.integers(n_blocks, size=n_blocks), minlength=n_blocks)
     return np.append(times, 0)[numbers]
 
-# %% ../../nbs/scores/03_resampling.ipynb #1aaf6b4d
+# %% ../../nbs/scores/03_resampling.ipynb #709d6cf4
 def bootstrap_weights(
     table: TileTable,
     n: int,  # resamples
@@ -85,7 +85,7 @@ def bootstrap_weights(
     use: np.ndarray | None = None,  # bool (tiles,): those that count
     unit: str | None = None,  # 'tile' insists on tiles
 ) -> Iterator[np.ndarray]:
-    "`n` resamples, each as the number of times that every tile counts; a draw without positives, or negatives, is repeated."
+    "`n` resamples, each as how often every tile counts; a draw without positives, or negatives, is repeated."
     chosen, numbers = resampling_units(table, use)
     in_use = numbers >= 0
     if (unit or chosen) == "tile":

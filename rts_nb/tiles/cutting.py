@@ -122,7 +122,7 @@ def files_within(rasters: Iterable[PlacedRaster], shape: shapely.Geometry) -> li
     "The files that may have data in a shape."
     return [raster.file for raster in rasters if raster.footprint.intersects(shape)]
 
-# %% ../../nbs/tiles/07_cutting.ipynb #5e415cca
+# %% ../../nbs/tiles/07_cutting.ipynb #df47f50a
 @dataclasses.dataclass
 class SceneCutter:
     "Scenes, extra bands, and the grid that tiles are cut on."
@@ -143,7 +143,8 @@ class SceneCutter:
         return cell_boxes(np.array([cell]), self.side)[0]
 
     def transform(self, cell):
-        return grid_transform(*cell, self.size, self.pixel)
+        column, row = cell
+        return grid_transform(column, row, self.size, self.pixel)
 
     def row(self, cell, positive: bool, region: str, uids: list[str]) -> TileRow:
         "The row of metadata.csv of a cell."

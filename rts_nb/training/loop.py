@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BAR_FORMAT', 'KEPT_WHEN_CLEARED', 'delete_old_best', 'write_checkpoints', 'write_best', 'is_validated',
            'validate_epoch', 'run_epoch', 'has_more_epochs', 'run_epochs', 'WorstErrors', 'confirm_model',
-           'run_metrics', 'finish_run', 'check_same_run', 'clear_run', 'stop_on_faults', 'describe_run', 'start_run',
-           'start_together', 'note_resumption', 'make_trainer', 'run_training']
+           'run_metrics', 'finish_run', 'check_same_run', 'clear_run', 'stop_on_faults', 'describe_run', 'prepare_run',
+           'prepare_together', 'note_resumption', 'make_trainer', 'run_training']
 
 # %% ../../nbs/training/05_loop.ipynb #f63562be
 import json
@@ -234,7 +234,7 @@ def describe_run(cfg: Config, run_dir: Path, stats: dict, table: pd.DataFrame) -
     return now
 
 
-def start_run(cfg: Config, run_dir: Path) -> tuple:
+def prepare_run(cfg: Config, run_dir: Path) -> tuple:
     "Root, tiles, statistics and tracker of a run, its description written; faults stop here, before any training."
     root, tiles, stats = open_run_data(cfg)
     table = preflight(cfg, root, tiles, stats)
@@ -248,10 +248,10 @@ def start_run(cfg: Config, run_dir: Path) -> tuple:
     return root, tiles, stats, tracker
 
 
-def start_together(cfg: Config, run_dir: Path) -> tuple:
+def prepare_together(cfg: Config, run_dir: Path) -> tuple:
     "start_run in rank 0 while the others wait; they get the same data and a tracker that tracks nothing."
     rank, world = rank_and_world()
-    started = start_run(cfg, run_dir) if rank == 0 else None
+    started = prepare_run(cfg, run_dir) if rank == 0 else None
     if world > 1:
         dist.barrier()
     return started or (*open_run_data(cfg), Tracker(run_dir / "nowhere"))
@@ -284,7 +284,7 @@ def run_training(cfg: Config, run_dir: Path, stop: Stop) -> None:
         torch.set_num_threads(cfg.train.threads)
     is_resumed = (run_dir / "environment.json").exists()
     folder = run_dir / "checkpoints"
-    root, tiles, stats, tracker = start_together(cfg, run_dir)
+    root, tiles, stats, tracker = prepare_together(cfg, run_dir)
     seed_everything(cfg.seed, cfg.reproducibility.deterministic)
     try:
         trainer = make_trainer(cfg, root, tiles, stats)

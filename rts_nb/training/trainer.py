@@ -172,7 +172,7 @@ def epoch_row(trainer: Any) -> dict[str, Any]:
         **{f"lr_{group}": rate for group, rate in rates.items()},
     )
 
-# %% ../../nbs/training/04_trainer.ipynb #90ebcbcf
+# %% ../../nbs/training/04_trainer.ipynb #2d0f0cb4
 class ValidationCounts:
     "Called with every batch of a validation: collects losses and objects at 0.5, and passes the batch on to `also`."
 
@@ -192,8 +192,9 @@ def validate(trainer: Any, also: Callable | None = None) -> tuple:
     "Metrics of the averaged weights on the split val, their score histogram and object counts."
     cfg = trainer.cfg
     val, size = trainer.tiles[trainer.tiles["split"] == "val"], cfg.predict.batch_size
-    batches = rank_slice(-(-len(val) // size), trainer.rank, trainer.world)
-    if trainer.world > 1:  # batch-norm statistics are each device's own where not synchronised; rank 0's are taken
+    rank, world = rank_and_world()  # asked now: the last validation is of rank 0 alone, after the others have left
+    batches = rank_slice(-(-len(val) // size), rank, world)
+    if world > 1:  # batch-norm statistics are each device's own where not synchronised; rank 0's are taken
         for buffer in trainer.ema_model.buffers():
             dist.broadcast(buffer, 0)
     predictor = Predictor(trainer.ema_model, trainer.stats, cfg.predict, trainer.device, trainer.precision)
