@@ -1,19 +1,21 @@
 """What a calibration costs beyond the forward passes it needs: `python bench/calibrate.py [RUN_DIR | small]`.
 
-The whole report (scores of validation and test tiles, noise floor, temperature, thresholds with intervals, regions, field, figures and tables) on a copy of a run without kept scores, over the seconds
-in which the network worked. Without a run: UNet++/B5 with random weights, its last bias moved to where a trained network has its background, on generated tiles of 512 px (`small`: the sample's network
-and 128 px, where the fixed costs weigh most). Nothing else should run meanwhile; ten minutes on two CPU cores, `small` half a minute.
+The whole report (scores of validation and test tiles, noise floor, temperature, thresholds with intervals, regions,
+figures and tables) on a copy of a run without kept scores, over the seconds in which the network worked. Without a run:
+UNet++/B5 with random weights, its last bias moved to where a trained network has its background, on generated tiles of
+512 px; `small` takes the sample's network and 128 px, where the fixed costs weigh most. Nothing else should run
+meanwhile; ten minutes on two CPU cores, `small` half a minute.
 """
 
 import json
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from common import met_or_missed, seconds
 
 from rts_nb.calibrate import calibrate
 from rts_nb.calibration.figures import show_expected, show_reliability, show_thresholds
@@ -31,26 +33,44 @@ from rts_nb.tiles.statistics import load_stats
 LIMIT = 1.10
 
 
-def untrained(folder, config, size, tiles):
+def move_last_bias(model, logit):
+    "Sets the bias of the last convolution."
+    convolutions = [m for m in model.segmentation_head.modules() if isinstance(m, torch.nn.Conv2d)]
+    with torch.no_grad():
+        convolutions[-1].bias.fill_(logit)
+
+
+def untrained_run(folder, config, size, tiles):
     "A run directory that looks finished: random weights, background at logit -5."
-    root = make_sample(
-        folder / "data", tile_size=size, n_regions=6, n_positive=tiles // 3, n_negative=2 * tiles // 3, n_scenes=0
-    )
-    cfg = load_config(
-        f"configs/{config}.yaml",
-        f"model.encoder_weights=null data.root={root} data.tile_size={size} loader.num_workers=1 predict.batch_size=4 predict.overlap={size // 2}",
-    )
+    n_positive = tiles // 3
+    n_negative = 2 * tiles // 3
+    counts = dict(n_regions=6, n_positive=n_positive, n_negative=n_negative, n_scenes=0)
+    root = make_sample(folder / "data", tile_size=size, **counts)
+    overrides = [
+        "model.encoder_weights=null",
+        f"data.root={root}",
+        f"data.tile_size={size}",
+        "loader.num_workers=1",
+        "predict.batch_size=4",
+        f"predict.overlap={size // 2}",
+    ]
+    cfg = load_config(f"configs/{config}.yaml", " ".join(overrides))
     run = folder / "runs" / "bench" / "seed-42"
     run.mkdir(parents=True)
     seed_everything(42)
     model = build_model(cfg.model, None)
-    with torch.no_grad():
-        [m for m in model.segmentation_head.modules() if isinstance(m, torch.nn.Conv2d)][-1].bias.fill_(-5)
+    move_last_bias(model, -5)
     save_weights(model, run / "model.safetensors")
     save_config(cfg, run / "config.yaml")
     write_json(run / "normalization_stats.json", load_stats(Path(prepare(cfg.data)) / "normalization_stats.json"))
     write_json(run / "metrics.json", dict(best_epoch=0))
     return run
+
+
+def copied_run(folder, run_dir):
+    "A copy of a run, without its scores and looks at the test set."
+    left_out = shutil.ignore_patterns("scores", "test_looks.json", "mlflow.json", ".lock")
+    return Path(shutil.copytree(run_dir, folder / "runs" / "bench" / "seed-42", ignore=left_out))
 
 
 def report(run):
@@ -60,35 +80,28 @@ def report(run):
     for figure in (show_reliability, show_thresholds, show_expected):
         plt.close(figure(run))
     look = final_evaluation(run)
-    return [
-        calibration_region_table(run),
-        threshold_table(calibration),
-        error_table(calibration),
-        expected_table(calibration),
-        look_table(look),
-    ]
+    calibration_region_table(run)
+    for table in (threshold_table, error_table, expected_table):
+        table(calibration)
+    look_table(look)
+
+
+def main(what):
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        if what == "small":
+            run = untrained_run(folder, "sample", 128, tiles=90)
+        elif what:
+            run = copied_run(folder, what)
+        else:
+            run = untrained_run(folder, "baseline", 512, tiles=360)
+        whole = seconds(report, run)
+        passes = [json.loads(file.read_text()) for file in (run / "scores").glob("*.json")]
+    network, scoring, tiles = (sum(p[key] for p in passes) for key in ("network_seconds", "seconds", "tiles"))
+    ratio = whole / network
+    print(f"{tiles} tiles in {len(passes)} passes: network {network:.1f} s, passes {scoring:.1f} s")
+    print(f"whole report {whole:.1f} s: {ratio:.2f} x the network, at most {LIMIT}: {met_or_missed(ratio <= LIMIT)}")
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        folder, what = Path(folder), (sys.argv[1:] or [""])[0]
-        if what in ("", "small"):
-            run = untrained(folder, *(("sample", 128, 90) if what else ("baseline", 512, 360)))
-        else:
-            run = Path(
-                shutil.copytree(
-                    what,
-                    folder / "runs" / "bench" / "seed-42",
-                    ignore=shutil.ignore_patterns("scores", "test_looks.json", "mlflow.json", ".lock"),
-                )
-            )
-        started = time.perf_counter()
-        report(run)
-        whole = time.perf_counter() - started
-        passes = [json.loads(f.read_text()) for f in (run / "scores").glob("*.json")]
-    network, tiles = sum(p["network_seconds"] for p in passes), sum(p["tiles"] for p in passes)
-    scoring = sum(p["seconds"] for p in passes)
-    ratio = whole / network
-    print(
-        f"{tiles} tiles in {len(passes)} passes: network {network:.1f} s, passes {scoring:.1f} s, whole report {whole:.1f} s; {ratio:.2f} x the forward passes, at most {LIMIT}: {'met' if ratio <= LIMIT else 'MISSED'}"
-    )
+    main(sys.argv[1] if len(sys.argv) > 1 else "")

@@ -19,7 +19,9 @@ def test_unseen_events_keep_intervals_honest_where_look_alikes_are_rare():
     with mock.patch("rts_nb.scores.resampling.event_size", lambda sizes, typical: 0.0):
         as_seen = try_thresholds(rare, 200)["inside"].mean()
     with_unseen = try_thresholds(rare, 200)["inside"].mean()
-    assert as_seen < 0.85 and with_unseen >= 0.91, f"inside: {as_seen:.1%} as seen, {with_unseen:.1%} with unseen events"
+    assert as_seen < 0.85 and with_unseen >= 0.91, (
+        f"inside: {as_seen:.1%} as seen, {with_unseen:.1%} with unseen events"
+    )
 
 
 def test_common_look_alikes_give_wider_intervals_than_needed():
