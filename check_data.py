@@ -5,6 +5,7 @@ Prints a table and the faults, writes a figure of a real batch, and exits with 1
 """
 
 import argparse
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -34,55 +35,66 @@ PARTS = [
 ]
 
 
+@dataclasses.dataclass
+class SeenBatches:
+    "What was seen of the first epoch."
+
+    faults: list[str]
+    summary: str  # how many batches and tiles, for the table
+    first: dict | None  # batch
+    stats: dict
+
+
 def batch_faults(batch, cfg, positive, number):
     "What is wrong with one batch: shapes, values, labels, and whether positives are in it."
     image, target, size = batch["image"], batch["target"], cfg.data.tile_size
     shape = (cfg.sampling.batch_size, cfg.model.in_channels, size, size)
+    finite = torch.isfinite(image)
+    largest = float(image.abs().max())
+    faults = []
     if tuple(image.shape) != shape:
-        yield f"batch {number}: images are {tuple(image.shape)}, expected {shape}"
-    if not torch.isfinite(image).all():
-        yield f"batch {number}: {int((~torch.isfinite(image)).sum())} values are not finite after normalisation"
-    if image.abs().max() > 50:
-        yield f"batch {number}: a value is {float(image.abs().max()):.0f} standard deviations from the mean; the statistics are of other data"
+        faults.append(f"images are {tuple(image.shape)}, expected {shape}")
+    if not finite.all():
+        faults.append(f"{int((~finite).sum())} values are not finite after normalisation")
+    if largest > 50:
+        found = f"a value is {largest:.0f} standard deviations from the mean"
+        faults.append(f"{found}; the statistics are of other data")
     if (((target < 0) | (target > 1)) & (target != 255)).any():
-        yield f"batch {number}: targets outside 0 … 1 and 255"
+        faults.append("targets outside 0 … 1 and 255")
     if (target == 255).all():
-        yield f"batch {number}: every pixel is ignored"
-    room = cfg.sampling.batch_size / (1 + ratio_at(cfg.sampling.curriculum, 1)) >= 1
-    if room and not any(positive[i] for i in batch["index"].tolist()):
-        yield f"batch {number}: no positive tile, though there is room for one"
+        faults.append("every pixel is ignored")
+    has_room = cfg.sampling.batch_size / (1 + ratio_at(cfg.sampling.curriculum, 1)) >= 1
+    if has_room and not any(positive[i] for i in batch["index"].tolist()):
+        faults.append("no positive tile, though there is room for one")
+    return [f"batch {number}: {fault}" for fault in faults]
 
 
 def check_batches(cfg, root, n_batches):
-    "(faults, what was seen, first batch, statistics) of the first epoch's batches; all of them if n_batches is 0."
+    "The first epoch's batches, read as training reads them; all of them if n_batches is 0."
     tiles = load_tiles(root, cfg.data.block_km).query('split == "train"')
     stats = load_stats(file_of(root, "normalization_stats.json"), cfg.data.extra_channels, dataset_version(root))
-    positive, faults, seen, first = tiles["positive"].tolist(), [], [], None
-    loader = train_loader(
-        TrainTiles(root, tiles, cfg.data, stats, cfg.augment, cfg.boundary, cfg.seed),
-        positive,
-        cfg.sampling,
-        cfg.loader,
-    )
+    positive = tiles["positive"].tolist()
+    data = TrainTiles(root, tiles, cfg.data, stats, cfg.augment, cfg.boundary, cfg.seed)
+    loader = train_loader(data, positive, cfg.sampling, cfg.loader)
     total = min(n_batches or len(loader), len(loader))
-    for number, batch in zip(range(total), progress(loader, "batches", total=total, unit="batch")):
-        first = first or batch
-        faults += batch_faults(batch, cfg, positive, number)
-        seen += batch["index"].tolist()
-    return (
-        faults,
-        f"{total} of {cfg.sampling.batch_size} tiles, {sum(positive[i] for i in seen)} of these positive",
-        first,
-        stats,
-    )
+    seen = SeenBatches([], "", None, stats)
+    n_positive = 0
+    for number, batch in zip(range(total), progress(loader, "batches", total=total, unit="batch"), strict=False):
+        if seen.first is None:
+            seen.first = batch
+        seen.faults += batch_faults(batch, cfg, positive, number)
+        n_positive += sum(positive[i] for i in batch["index"].tolist())
+    seen.summary = f"{total} of {cfg.sampling.batch_size} tiles, {n_positive} of these positive"
+    return seen
 
 
-def print_table(root, faults, seen):
+def print_table(root, faults, summary):
     "One line a part of the dataset, with its number of faults, then the faults."
     print(f"{'data':<26}{show_path(root)}")
-    print(f"{'batches through loader':<26}{seen}")
+    print(f"{'batches through loader':<26}{summary}")
     for part in PARTS:
-        print(f"{'faults in ' + part:<36}{sum(part in f for f in faults):>6}")
+        n_faults = sum(part in fault for fault in faults)
+        print(f"{'faults in ' + part:<36}{n_faults:>6}")
     print(f"{'faults':<36}{len(faults):>6}")
     for fault in faults[:50]:
         print(f"  {fault}")
@@ -90,39 +102,54 @@ def print_table(root, faults, seen):
         print(f"  … and {len(faults) - 50} more")
 
 
-def main(args):
+def run_config(args):
+    "The config of the run, with --root in the place of its own data folder."
     cfg = load_config(args.config or default_config(), args.overrides)
-    if args.root:
-        cfg = cfg.model_copy(update=dict(data=cfg.data.model_copy(update=dict(root=args.root, source="tiles"))))
-    root = resolve(cfg.data.root)
+    if not args.root:
+        return cfg
+    data = cfg.data.model_copy(update=dict(root=args.root, source="tiles"))
+    return cfg.model_copy(update=dict(data=data))
+
+
+def dataset_faults(cfg, root):
+    "What is wrong with the dataset, prepared first where that is needed; an error where there is none at all."
+    faults = []
     try:
-        wrong = prepare(cfg.data) and []
+        prepare(cfg.data)
     except RTSError as e:
         if not is_virtual(root) and not root.is_dir():
             raise
-        wrong = [str(e)]
-    faults = list(dict.fromkeys([*wrong, *check_dataset(root)]))
-    seen, first = "none, for the data have faults", None
-    if not faults:
-        faults, seen, first, stats = check_batches(cfg, root, args.batches)
-    print_table(root, faults, seen)
-    if first is not None:
+        faults.append(str(e))
+    for fault in check_dataset(root):
+        if fault not in faults:
+            faults.append(fault)
+    return faults
+
+
+def main(args):
+    cfg = run_config(args)
+    root = resolve(cfg.data.root)
+    faults = dataset_faults(cfg, root)
+    if faults:
+        print_table(root, faults, "none, for the data have faults")
+        return 1
+    seen = check_batches(cfg, root, args.batches)
+    print_table(root, seen.faults, seen.summary)
+    if seen.first is not None:
         figure = Path(args.figure).resolve()
-        draw_batch(first, stats, cfg.data.extra_channels).savefig(figure, dpi=110)
+        draw_batch(seen.first, seen.stats, cfg.data.extra_channels).savefig(figure, dpi=110)
         print(f"{'figure of a batch':<26}{show_path(figure)}")
-    return int(bool(faults))
+    return int(bool(seen.faults))
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--config", default="", help="YAML file of the run; default $RTS_CONFIG, else configs/sample.yaml"
-    )
+    config_help = "YAML file of the run; default $RTS_CONFIG, else configs/sample.yaml"
+    batches_help = "batches of the first epoch to look at; 0 is all of them"
+    parser.add_argument("--config", default="", help=config_help)
     parser.add_argument("--root", default="", help="another data folder for the same config")
     parser.add_argument("--overrides", default="", help='changes of the config, like "sampling.batch_size=8"')
-    parser.add_argument(
-        "--batches", type=int, default=8, help="batches of the first epoch to look at; 0 is all of them"
-    )
+    parser.add_argument("--batches", type=int, default=8, help=batches_help)
     parser.add_argument("--figure", default="check_data.png", help="where the figure goes")
     try:
         sys.exit(main(parser.parse_args()))

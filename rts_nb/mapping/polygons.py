@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LAYER_COLUMNS', 'SCENE_COLUMNS', 'slump_layer', 'outline_columns', 'touched_starts', 'touched_windows',
-           'raster_blocks', 'pixels_inside', 'polygon_statistics', 'scene_statistics', 'find_slumps']
+           'raster_blocks', 'pixels_inside', 'polygon_statistics', 'scene_statistics', 'find_slumps', 'is_large_enough']
 
 # %% ../../nbs/mapping/06_polygons.ipynb #f0341114
 import contextlib
@@ -165,3 +165,8 @@ def find_slumps(job: MapJob, name: str, settings: PredictSettings) -> gpd.GeoDat
         )
         rows.append(row)
     return slump_layer(rows, SCENE_COLUMNS).assign(pixels=gpd.GeoSeries(on_map, crs=CRS))
+
+# %% ../../nbs/mapping/06_polygons.ipynb #5c8f8daf
+def is_large_enough(area_m2: Any, min_area_m2: float) -> Any:
+    "Whether a detection of this area (m², a number or a column) stays on the map."
+    return area_m2 >= min_area_m2

@@ -20,7 +20,7 @@ import rasterio
 from ..core.files import DataError, atomic, write_json
 from ..core.jobs import ordered_map, progress
 from .folder import MapJob, explain_write_errors
-from .polygons import find_slumps
+from .polygons import find_slumps, is_large_enough
 from .rasters import SceneHooks, write_rasters
 from .records import finished_scene, record_path, scene_stamp
 from ..predict.predictor import Predictor
@@ -43,10 +43,10 @@ class Meter:
 # %% ../../nbs/mapping/09_scene.ipynb #f13197e5
 GDAL_CACHE_BYTES = 64 << 20  # of blocks; by itself GDAL takes a twentieth of the machine's memory
 
-# %% ../../nbs/mapping/09_scene.ipynb #b3b5cb87
+# %% ../../nbs/mapping/09_scene.ipynb #7dfcd872
 def scene_record(name: str, scene: Scene, job: MapJob, counts: dict, found: gpd.GeoDataFrame, seconds: float) -> dict:
     "The record of a finished scene, from the counts of write_rasters and the layer of find_slumps."
-    large = found[found["area_m2"] >= job.settings["min_area_m2"]]
+    large = found[is_large_enough(found["area_m2"], job.settings["min_area_m2"])]
     record = dict(
         scene=name,
         source=scene_stamp(scene),

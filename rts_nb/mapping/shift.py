@@ -28,9 +28,10 @@ from ..scores.bins import N_BINS, score_bins
 SHIFT_BINS = 10  # wider bins of the index
 LEAST_SHARE = 1e-4  # of a wider bin, so that its logarithm exists
 
-# %% ../../nbs/mapping/01_shift.ipynb #df760df6
+# %% ../../nbs/mapping/01_shift.ipynb #9a18f99a
 def equal_share_bins(expected: np.ndarray, n_bins: int) -> np.ndarray:
     "For each bin of a histogram, which of `n_bins` wider ones it belongs to; these hold about equal shares of it."
+    # a bin goes where the middle of its share of the total lies
     middles = (expected.cumsum() - expected / 2) / expected.sum()
     return np.minimum(middles * n_bins, n_bins - 1).astype(int)
 

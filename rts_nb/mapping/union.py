@@ -17,7 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from shapely import Polygon
 
-from .polygons import outline_columns, slump_layer
+from .polygons import is_large_enough, outline_columns, slump_layer
 from .smoothing import smooth_outline
 
 # %% ../../nbs/mapping/07_union.ipynb #5011ce87
@@ -67,7 +67,7 @@ class MergedScenes(NamedTuple):
     slumps: gpd.GeoDataFrame
     n_below_min_area: int  # dropped
 
-# %% ../../nbs/mapping/07_union.ipynb #cc117688
+# %% ../../nbs/mapping/07_union.ipynb #4002f7d2
 def merge_scenes(
     layers: Sequence[gpd.GeoDataFrame],  # of find_slumps
     min_area_m2: float,
@@ -82,5 +82,6 @@ def merge_scenes(
     rows = dict(zip(numbers[is_alone], found[is_alone].to_dict("records"), strict=True))
     for number, parts in found[~is_alone].groupby(numbers[~is_alone]):
         rows[number] = unite(parts)
-    kept = [rows[number] for number in sorted(rows) if rows[number]["area_m2"] >= min_area_m2]
+    in_order = [rows[number] for number in sorted(rows)]
+    kept = [row for row in in_order if is_large_enough(row["area_m2"], min_area_m2)]
     return MergedScenes(slump_layer(kept), len(rows) - len(kept))

@@ -58,12 +58,12 @@ class PredictSettings(Section):
         except pydantic.ValidationError as error:
             raise ConfigError(f"predictor settings: {_first_fault(error)}") from None
 
-# %% ../../nbs/settings/00_config.ipynb #a3621b90
+# %% ../../nbs/settings/00_config.ipynb #d488135b
 def _check_scale(scale: float, tile_size: int):
     "ValueError unless a window of `tile_size` sees the same whole number of pixels on every side at this scale."
     if 0 < scale <= 1 and (tile_size / scale - tile_size) % 2 == 0:
         return
-    rule = "in (0, 1] and tile_size/scale a whole even number more than tile_size"
+    rule = "in (0, 1] and add a whole, even number of pixels to tile_size"
     raise ValueError(f"scale {scale:g} must be {rule} {tile_size}, as with 1, 0.5, 0.25")
 
 # %% ../../nbs/settings/00_config.ipynb #9f7af818
@@ -223,9 +223,9 @@ class Config(Section):
         _check_sections(self)
         return self
 
-# %% ../../nbs/settings/00_config.ipynb #d246d5f5
+# %% ../../nbs/settings/00_config.ipynb #962db000
 def _merge(base, over):
-    "`over` merged over `base`; a loss that is named anew inherits no parameters of another."
+    "`over` merged over `base`; if it names another loss, it inherits no parameters of the old one."
     named = OmegaConf.select(over, "loss.name")
     if named and named != OmegaConf.select(base, "loss.name"):
         base.loss = {}
@@ -350,9 +350,9 @@ def dotted(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
         else:
             yield prefix + key, value
 
-# %% ../../nbs/settings/00_config.ipynb #354c2405
+# %% ../../nbs/settings/00_config.ipynb #6fa185ed
 def difference(cfg: Config, base: Config) -> dict[str, tuple]:
-    "{key: (base's value, cfg's value)} where two descriptions differ."
+    "{key: (value in `base`, value in `cfg`)} of the keys in which two configs differ."
     old = dict(dotted(base.model_dump(mode="json")))
     new = dict(dotted(cfg.model_dump(mode="json")))
     return {key: (old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)}

@@ -21,7 +21,7 @@ from ..networks.precision import resolve_precision
 from ..runs.directory import DamagedCheckpointError, read_checkpoint
 from ..settings.config import Config, difference
 
-# %% ../../nbs/training/03_checkpoints.ipynb #dfef3def
+# %% ../../nbs/training/03_checkpoints.ipynb #9c50f9ea
 def best_of(validations: list[dict]) -> dict | None:
     "The first of the validations with the highest metric; None without any."
     return max(validations, key=lambda validation: validation["metric"], default=None)
@@ -29,16 +29,16 @@ def best_of(validations: list[dict]) -> dict | None:
 
 @dataclasses.dataclass
 class Progress:
-    "How far a training is; `epoch` is the last one finished, `steps` what the one after it has done so far."
+    "How far a training is. `epoch` is the last one finished; `steps` are those of the epoch after it."
 
     epoch: int = 0
     steps: list = dataclasses.field(default_factory=list)  # a dict a step, None where it was skipped
     history: list = dataclasses.field(default_factory=list)  # a row an epoch
     validations: list = dataclasses.field(default_factory=list)
     skipped: int = 0  # steps whose loss was not finite
-    in_a_row: int = 0  # of these, without a good one between
+    in_a_row: int = 0  # skipped steps since the last good one
     seconds: float = 0.0  # of training and validation, without what was lost in kills
-    began: float = 0.0  # seconds at the beginning of the epoch
+    began: float = 0.0  # the value of `seconds` when the epoch began
     precision: str = "fp32"
 
     @property
@@ -69,7 +69,7 @@ def state_bytes(state: Any) -> int:
         return sum(state_bytes(value) for value in state.values())
     return state.nbytes if isinstance(state, torch.Tensor) else 0
 
-# %% ../../nbs/training/03_checkpoints.ipynb #b7211c4f
+# %% ../../nbs/training/03_checkpoints.ipynb #1cb0bc8a
 def disk_error(error: BaseException) -> str:
     "What the disk says; the library's own error says little where the disk's stands behind it."
     for candidate in (error, error.__context__):
@@ -97,7 +97,7 @@ def save_checkpoint(trainer: Any, path: str | os.PathLike) -> None:
     except (OSError, RuntimeError) as e:
         need, free = state_bytes(state) / 2**20, shutil.disk_usage(path.parent).free / 2**20
         room = f"it needs {need:.0f} MiB, {free:.0f} MiB are free"
-        way_out = "the one before it is whole: make room, and the same command resumes from there"
+        way_out = "an earlier one is untouched: make room, and the same command resumes"
         raise RunError(f"checkpoint {show_path(path)} cannot be written ({disk_error(e)}): {room}; {way_out}") from None
 
 # %% ../../nbs/training/03_checkpoints.ipynb #f7787e1a
