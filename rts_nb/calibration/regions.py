@@ -86,7 +86,7 @@ def ratio_at_prevalence(histogram: ScoreHistogram, prevalence: float) -> float:
         raise ConfigError(f"prevalence is {prevalence:g}; {expected}")
     return float((rts / prevalence - rts - near) / far)
 
-# %% ../../nbs/calibration/04_regions.ipynb #20215de9
+# %% ../../nbs/calibration/04_regions.ipynb #a30c5366
 def as_weighted(scores: Scores) -> tuple[ScoreHistogram, ObjectCounts]:
     "Both structures with weighted negatives, so that any ratio is exact."
     objects = scores.objects
@@ -94,9 +94,9 @@ def as_weighted(scores: Scores) -> tuple[ScoreHistogram, ObjectCounts]:
     return ScoreHistogram("weight") + scores.histogram, empty + objects
 
 
-def bounds_of(interval: Interval, factor=1.0) -> dict[str, float]:
-    "Value, low and high of an interval, multiplied by a factor."
-    return dict(value=interval.value * factor, low=interval.low * factor, high=interval.high * factor)
+def bounds_of(interval: Interval) -> dict[str, float]:
+    "Value, low and high of an interval."
+    return dict(value=interval.value, low=interval.low, high=interval.high)
 
 
 def expected_at_prevalence(
@@ -107,6 +107,7 @@ def expected_at_prevalence(
     ratio = ratio_at_prevalence(histogram, prevalence)
     of_pixels = histogram.threshold_interval(threshold, ratio, temperature, n)
     of_objects = objects.threshold_interval(threshold, ratio, temperature, n)
+    false_per_tile = bounds_of(of_objects["false_per_tile"])
     return dict(
         prevalence=prevalence,
         ratio=ratio,
@@ -114,7 +115,7 @@ def expected_at_prevalence(
         recall=bounds_of(of_pixels["recall"]),
         object_precision=bounds_of(of_objects["precision"]),
         object_recall=bounds_of(of_objects["recall"]),
-        false_per_1000_km2=bounds_of(of_objects["false_per_tile"], 1000 / scores.info["tile_km2"]),
+        false_per_1000_km2={end: false * 1000 / scores.info["tile_km2"] for end, false in false_per_tile.items()},
         unit=of_pixels["precision"].unit,
         n_units=of_pixels["precision"].n_units,
     )
