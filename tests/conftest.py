@@ -27,9 +27,8 @@ def data(tmp_path_factory):
     "A dataset of 70 tiles of 64 pixels, for trainings of seconds."
     from rts_nb.tiles.sample import make_sample
 
-    return make_sample(
-        tmp_path_factory.mktemp("data") / "tiny", tile_size=64, n_regions=6, n_positive=30, n_negative=40, n_scenes=0
-    )
+    root = tmp_path_factory.mktemp("data") / "tiny"
+    return make_sample(root, tile_size=64, n_regions=6, n_positive=30, n_negative=40, n_scenes=0)
 
 
 def find_folder(variable, name, holds):

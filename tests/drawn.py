@@ -90,7 +90,8 @@ def draw_public_images(folder):
         (folder / part).mkdir(parents=True)
     images, annotations = [], []
     for number, (name, places) in enumerate(corners.items()):
-        image, mask = draw_image(rng, *((512, 512) if number == 0 else (128, 256)), places)
+        height, width = (512, 512) if number == 0 else (128, 256)
+        image, mask = draw_image(rng, height, width, places)
         cv2.imwrite(str(folder / "images" / f"{name}.jpg"), image)
         cv2.imwrite(str(folder / "masks" / f"{name}.jpg"), mask)
         images.append(dict(id=number, file_name=f"{name}.jpg"))

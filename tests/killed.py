@@ -23,67 +23,86 @@ from rts_nb.training import loop
 from rts_nb.training.trainer import Trainer
 
 
-def die():
+def die(*args, **kwargs):
+    "Ends this process as a power failure would; takes the place of any function."
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def nth(n, fn, act):
-    "`fn`, but its nth call is `act` of the same arguments."
-    calls = iter(range(1, 10**9))
+def replace_nth_call(n, function, replacement):
+    "`function`, but its nth call goes to `replacement`, with the same arguments."
+    calls = 0
 
     def counted(*args, **kwargs):
-        return (act if next(calls) == n else fn)(*args, **kwargs)
+        nonlocal calls
+        calls += 1
+        called = replacement if calls == n else function
+        return called(*args, **kwargs)
 
     return counted
 
 
-def half_of(save):
-    "Saves, cuts the file in half, and dies."
+def save_half(save):
+    "A function that saves, cuts the file in half, and dies."
 
-    def act(what, file, *args, **kwargs):
+    def half(what, file, *args, **kwargs):
         save(what, file, *args, **kwargs)
-        path = Path(file.name if hasattr(file, "flush") else file)  # an open file, or a path
-        if hasattr(file, "flush"):
+        is_open = hasattr(file, "flush")  # an open file, or else a path
+        if is_open:
             file.flush()
+        path = Path(file.name if is_open else file)
         os.truncate(path, path.stat().st_size // 2)
         die()
 
-    return act
+    return half
+
+
+def die_after(seconds):
+    build = Trainer.__init__
+
+    def built(*args):
+        build(*args)
+        threading.Timer(seconds, die).start()
+
+    Trainer.__init__ = built
+
+
+def die_between_renames(n):
+    rename = os.replace
+    checkpoints = 0
+
+    def renamed(source, target):
+        nonlocal checkpoints
+        rename(source, target)
+        if Path(target).name != "previous.pt":
+            return
+        checkpoints += 1
+        if checkpoints == n:
+            die()
+
+    os.replace = renamed
 
 
 def arm(where, n):
+    "Replaces what is called at the place `where`, so that it dies there."
     if where == "time":
-        init = Trainer.__init__
-
-        def started(*args):
-            init(*args)
-            threading.Timer(n, die).start()
-
-        Trainer.__init__ = started
+        die_after(n)
     elif where == "step":
-        torch.nn.utils.clip_grad_norm_ = nth(n, torch.nn.utils.clip_grad_norm_, lambda *a, **k: die())
+        torch.nn.utils.clip_grad_norm_ = replace_nth_call(n, torch.nn.utils.clip_grad_norm_, die)
     elif where == "validation":
-        ObjectCounts.add = nth(n, ObjectCounts.add, lambda *a, **k: die())
+        ObjectCounts.add = replace_nth_call(n, ObjectCounts.add, die)
     elif where == "write":
-        torch.save = nth(n, torch.save, half_of(torch.save))
+        torch.save = replace_nth_call(n, torch.save, save_half(torch.save))
     elif where == "rename":
-        replace = os.replace
-
-        def first_only(a, b):
-            replace(a, b)
-            die() if Path(b).name == "previous.pt" and next(count) == n else None
-
-        count = iter(range(1, 10**9))
-        os.replace = first_only
+        die_between_renames(n)
     elif where == "best":
-        loop.save_weights = half_of(loop.save_weights)
+        loop.save_weights = save_half(loop.save_weights)
     elif where == "finish":
-        loop.confirm_model = lambda *a: die()
+        loop.confirm_model = die
     else:
         raise SystemExit(f"unknown place {where!r}")
 
 
 if __name__ == "__main__":
-    where, _, n = sys.argv[1].partition(":")
-    arm(where, float(n) if where == "time" else int(n or 1))
+    where, _, number = sys.argv[1].partition(":")
+    arm(where, float(number) if where == "time" else int(number or 1))
     train.main(sys.argv[2:])

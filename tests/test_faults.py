@@ -1,6 +1,6 @@
-"""Thirty ways of breaking a dataset: each is made from a good one, and check_data.py names tile and fault and says no."""
+"""Forty ways of breaking a dataset: each is made from a good one, and check_data.py names tile and fault."""
 
-import json
+import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -11,253 +11,338 @@ import pytest
 import rasterio
 import yaml
 from affine import Affine
+from programs import ROOT, read_json
 
-ROOT = Path(__file__).resolve().parent.parent
+from rts_nb.core.files import write_json
+from rts_nb.tiles.layout import tile_path
+from rts_nb.tiles.sample import make_sample
+
 sys.path.insert(0, str(ROOT))
-T, SIZE = "S00_0000", 32  # a positive tile of a region that is in train
+import check_data  # noqa: E402 (a script in the root)
+
+TILE, REGION = "S00_0000", "Sample 00"  # a positive tile of a region that is in train
+SIZE = 32
+KINDS = ("rgb", "extra", "label")
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory):
-    from rts_nb.tiles.sample import make_sample
-
-    return make_sample(
-        tmp_path_factory.mktemp("sound") / "rts", tile_size=SIZE, n_regions=6, n_positive=18, n_negative=18, n_scenes=0
-    )
+    "A dataset of 36 tiles without a fault."
+    root = tmp_path_factory.mktemp("sound") / "rts"
+    return make_sample(root, tile_size=SIZE, n_regions=6, n_positive=18, n_negative=18, n_scenes=0)
 
 
-def file(root, kind, tile=T):
-    return root / {"rgb": "PLANET-RGB", "extra": "EXTRA", "label": "labels"}[kind] / f"{tile}.tif"
+# Ways of changing files
 
 
-def rewrite(root, kind, change=lambda a: a, tile=T, **profile):
-    "A tile's file written anew, with other pixels or another profile."
-    with rasterio.open(file(root, kind, tile)) as f:
+def file_of(root, kind, tile=TILE):
+    return Path(tile_path(root, kind, tile))
+
+
+def remove(root, kind):
+    file_of(root, kind).unlink()
+
+
+def truncate(root, kind):
+    path = file_of(root, kind)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def add_orphan(root, kind):
+    shutil.copy(file_of(root, kind), file_of(root, kind, "X1"))
+
+
+def unchanged(array):
+    return array
+
+
+def rewrite(root, kind, change=unchanged, tile=TILE, **profile):
+    "Writes a tile's file anew, with other pixels or another profile."
+    path = file_of(root, kind, tile)
+    with rasterio.open(path) as f:
         array, old = change(f.read()), f.profile
-    new = old | dict(count=array.shape[0], height=array.shape[1], width=array.shape[2], dtype=array.dtype) | profile
-    with rasterio.open(file(root, kind, tile), "w", **new) as f:
+    count, height, width = array.shape
+    shape = dict(count=count, height=height, width=width, dtype=array.dtype)
+    with rasterio.open(path, "w", **(old | shape | profile)) as f:
         f.write(array)
 
 
-def cell(root, tile, column, value):
-    table = pd.read_csv(root / "metadata.csv", dtype=str, keep_default_na=False)
-    table.loc[table.Tile_id == tile, column] = value
-    table.to_csv(root / "metadata.csv", index=False)
+def set_pixel(value, band=0):
+    "A change of pixels for `rewrite`."
 
-
-def edit_yaml(root, change):
-    splits = yaml.safe_load((root / "splits.yaml").read_text())
-    change(splits)
-    (root / "splits.yaml").write_text(yaml.safe_dump(splits))
-
-
-def edit_json(path, **changes):
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def put(value, band=0):
-    def change(a):
-        a = a.copy()
-        a[band, 3, 4] = value
-        return a
+    def change(array):
+        array = array.copy()
+        array[band, 3, 4] = value
+        return array
 
     return change
 
 
-def negative(root):
-    return next(
-        t
-        for t in pd.read_csv(root / "metadata.csv")
-        .query('TrainClass == "Negative" and RegionName == "Sample 00"')
-        .Tile_id
-    )
-
-
-def other_split(root):
-    "A tile of another split than T's."
-    splits = yaml.safe_load((root / "splits.yaml").read_text())
-    mine = next(s for s, r in splits.items() if "Sample 00" in r)
-    region = next(r[0] for s, r in splits.items() if s != mine)
-    return next(iter(pd.read_csv(root / "metadata.csv").query("RegionName == @region").Tile_id))
-
-
-def move_onto(root, tile, target):
-    "A whole tile to the place of another one, in metadata.csv too."
-    with rasterio.open(file(root, "rgb", target)) as f:
-        place = f.transform
-    for kind in ("rgb", "extra", "label"):
-        rewrite(root, kind, tile=tile, transform=place @ Affine.translation(5, 5))
-    table = pd.read_csv(root / "metadata.csv", dtype=str, keep_default_na=False).set_index("Tile_id")
-    for column in ("centroid_lat", "centroid_lon"):
-        cell(root, tile, column, table.loc[target, column])
-
-
 def shift(root, kind):
-    with rasterio.open(file(root, kind)) as f:
+    with rasterio.open(file_of(root, kind)) as f:
         transform = f.transform
     rewrite(root, kind, transform=transform @ Affine.translation(1, 0))
 
 
+def enlarge_pixels(root):
+    for kind in KINDS:
+        rewrite(root, kind, transform=Affine(4, 0, -1.5e6, 0, -4, -1.2e6))
+
+
+def read_table(root):
+    return pd.read_csv(root / "metadata.csv", dtype=str, keep_default_na=False)
+
+
+def set_cell(root, tile, column, value):
+    table = read_table(root)
+    table.loc[table.Tile_id == tile, column] = value
+    table.to_csv(root / "metadata.csv", index=False)
+
+
+def table_lines(root):
+    return (root / "metadata.csv").read_text().splitlines()
+
+
+def write_lines(root, lines):
+    (root / "metadata.csv").write_text("\n".join(lines) + "\n")
+
+
 def repeat_line(root):
-    lines = (root / "metadata.csv").read_text().splitlines()
-    (root / "metadata.csv").write_text("\n".join([*lines, next(l for l in lines if l.startswith(T))]) + "\n")
+    lines = table_lines(root)
+    of_tile = next(line for line in lines if line.startswith(TILE))
+    write_lines(root, [*lines, of_tile])
 
 
-def drop_line(root, tile):
-    lines = (root / "metadata.csv").read_text().splitlines()
-    (root / "metadata.csv").write_text("\n".join(l for l in lines if not l.startswith(tile)) + "\n")
+def drop_line(root):
+    write_lines(root, [line for line in table_lines(root) if not line.startswith(TILE)])
 
 
-def truncate(path):
-    path.write_bytes(path.read_bytes()[: len(path.read_bytes()) // 2])
+def read_splits(root):
+    return yaml.safe_load((root / "splits.yaml").read_text())
 
 
-def empty_split(splits):
+def write_splits(root, splits):
+    (root / "splits.yaml").write_text(yaml.safe_dump(splits))
+
+
+def split_of_region(splits):
+    return next(split for split, regions in splits.items() if REGION in regions)
+
+
+def put_region_into_another_split(root):
+    splits = read_splits(root)
+    other = next(split for split in splits if split != split_of_region(splits))
+    splits[other].append(REGION)
+    write_splits(root, splits)
+
+
+def take_region_out_of_splits(root):
+    splits = read_splits(root)
+    splits[split_of_region(splits)].remove(REGION)
+    write_splits(root, splits)
+
+
+def empty_val(root):
+    splits = read_splits(root)
     splits["train"] += splits["val"]
     splits["val"] = []
+    write_splits(root, splits)
 
 
-FAULTS = {
-    "truncated TIFF": (lambda r: truncate(file(r, "rgb")), f"{T}: PLANET-RGB/{T}.tif: cannot be read"),
-    "truncated EXTRA": (lambda r: truncate(file(r, "extra")), f"{T}: EXTRA/{T}.tif: cannot be read"),
-    "not a TIFF": (lambda r: file(r, "label").write_text("moved"), f"{T}: labels/{T}.tif: cannot be read"),
+def set_keys(root, name, **changes):
+    write_json(root / name, read_json(root / name) | changes)
+
+
+def a_negative(root):
+    table = read_table(root)
+    return table.Tile_id[(table.TrainClass == "Negative") & (table.RegionName == REGION)].iloc[0]
+
+
+def tile_of_another_split(root):
+    splits = read_splits(root)
+    other = next(split for split in splits if split != split_of_region(splits))
+    table = read_table(root)
+    return table.Tile_id[table.RegionName == splits[other][0]].iloc[0]
+
+
+def overlap_another_split(root):
+    "Moves a tile of another split onto TILE, in metadata.csv too."
+    tile = tile_of_another_split(root)
+    with rasterio.open(file_of(root, "rgb")) as f:
+        place = f.transform
+    for kind in KINDS:
+        rewrite(root, kind, tile=tile, transform=place @ Affine.translation(5, 5))
+    row = read_table(root).set_index("Tile_id").loc[TILE]
+    for column in ("centroid_lat", "centroid_lon"):
+        set_cell(root, tile, column, row[column])
+
+
+# What is broken, how, and what is said of it
+
+RGB, EXTRA, LABEL = (f"{TILE}: {folder}/{TILE}.tif" for folder in ("PLANET-RGB", "EXTRA", "labels"))
+TABLE = f"{TILE}: metadata.csv"
+STATISTICS = "normalization_stats.json"
+
+FILE_FAULTS = {
+    "truncated TIFF": (lambda root: truncate(root, "rgb"), f"{RGB}: cannot be read"),
+    "truncated EXTRA": (lambda root: truncate(root, "extra"), f"{EXTRA}: cannot be read"),
+    "not a TIFF": (lambda root: file_of(root, "label").write_text("moved"), f"{LABEL}: cannot be read"),
+    "missing RGB": (lambda root: remove(root, "rgb"), f"{RGB}: is missing"),
+    "missing label": (lambda root: remove(root, "label"), f"{LABEL}: is missing"),
+    "missing EXTRA": (lambda root: remove(root, "extra"), f"{EXTRA}: is missing"),
+    "orphan file": (lambda root: add_orphan(root, "rgb"), "X1: PLANET-RGB/X1.tif: is not in metadata.csv"),
+    "orphan label": (lambda root: add_orphan(root, "label"), "X1: labels/X1.tif: is not in metadata.csv"),
+}
+
+GRID_FAULTS = {
     "other CRS": (
-        lambda r: rewrite(r, "rgb", crs="EPSG:32610"),
-        f"{T}: PLANET-RGB/{T}.tif: found the CRS EPSG:32610, expected EPSG:3413",
+        lambda root: rewrite(root, "rgb", crs="EPSG:32610"),
+        f"{RGB}: found the CRS EPSG:32610, expected EPSG:3413",
     ),
-    "no CRS": (lambda r: rewrite(r, "label", crs=None), f"{T}: labels/{T}.tif: found the CRS none, expected EPSG:3413"),
-    "shifted label": (lambda r: shift(r, "label"), f"{T}: labels/{T}.tif: is not on the grid of the RGB tile"),
-    "shifted EXTRA": (lambda r: shift(r, "extra"), f"{T}: EXTRA/{T}.tif: is not on the grid of the RGB tile"),
+    "no CRS": (lambda root: rewrite(root, "label", crs=None), f"{LABEL}: found the CRS none, expected EPSG:3413"),
+    "shifted label": (lambda root: shift(root, "label"), f"{LABEL}: is not on the grid of the RGB tile"),
+    "shifted EXTRA": (lambda root: shift(root, "extra"), f"{EXTRA}: is not on the grid of the RGB tile"),
     "wrong size": (
-        lambda r: rewrite(r, "rgb", lambda a: a[:, :, :30]),
-        f"{T}: PLANET-RGB/{T}.tif: found 32 x 30 pixels, expected 32 x 32",
+        lambda root: rewrite(root, "rgb", lambda a: a[:, :, :30]),
+        f"{RGB}: found 32 x 30 pixels, expected 32 x 32",
     ),
+    "pixels of another size": (enlarge_pixels, f"{RGB}: found pixels of 4 m, most tiles have 3 m"),
+    "overlapping footprints": (overlap_another_split, ": splits.yaml: is in train and overlaps S0"),
+}
+
+PIXEL_FAULTS = {
     "wrong dtype": (
-        lambda r: rewrite(r, "rgb", lambda a: a.astype("u2")),
-        f"{T}: PLANET-RGB/{T}.tif: found uint16, expected uint8",
+        lambda root: rewrite(root, "rgb", lambda a: a.astype("u2")),
+        f"{RGB}: found uint16, expected uint8",
     ),
     "wrong dtype of EXTRA": (
-        lambda r: rewrite(r, "extra", lambda a: a.astype("f8")),
-        f"{T}: EXTRA/{T}.tif: found float64, expected float32",
+        lambda root: rewrite(root, "extra", lambda a: a.astype("f8")),
+        f"{EXTRA}: found float64, expected float32",
     ),
     "wrong band count": (
-        lambda r: rewrite(r, "rgb", lambda a: a[[0, 1, 2, 2]]),
-        f"{T}: PLANET-RGB/{T}.tif: found 4 bands, expected 3",
+        lambda root: rewrite(root, "rgb", lambda a: a[[0, 1, 2, 2]]),
+        f"{RGB}: found 4 bands, expected 3",
     ),
     "band missing in EXTRA": (
-        lambda r: rewrite(r, "extra", lambda a: a[:3]),
-        f"{T}: EXTRA/{T}.tif: found 3 bands, expected 4",
+        lambda root: rewrite(root, "extra", lambda a: a[:3]),
+        f"{EXTRA}: found 3 bands, expected 4",
     ),
     "NaN in EXTRA": (
-        lambda r: rewrite(r, "extra", put(np.nan)),
-        f"{T}: EXTRA/{T}.tif: 1 values of ndvi are NaN or infinite",
+        lambda root: rewrite(root, "extra", set_pixel(np.nan)),
+        f"{EXTRA}: 1 values of ndvi are NaN or infinite",
     ),
     "infinity in EXTRA": (
-        lambda r: rewrite(r, "extra", put(np.inf, 2)),
-        f"{T}: EXTRA/{T}.tif: 1 values of re are NaN or infinite",
+        lambda root: rewrite(root, "extra", set_pixel(np.inf, band=2)),
+        f"{EXTRA}: 1 values of re are NaN or infinite",
     ),
+    "all-nodata tile": (lambda root: rewrite(root, "rgb", np.zeros_like), f"{RGB}: no pixel has data"),
     "label 2": (
-        lambda r: rewrite(r, "label", put(2)),
-        f"{T}: labels/{T}.tif: found the values [2], expected 0, 1 or 255",
+        lambda root: rewrite(root, "label", set_pixel(2)),
+        f"{LABEL}: found the values [2], expected 0, 1 or 255",
     ),
     "empty positive": (
-        lambda r: rewrite(r, "label", np.zeros_like),
-        f"{T}: labels/{T}.tif: a Positive tile without RTS pixels",
+        lambda root: rewrite(root, "label", np.zeros_like),
+        f"{LABEL}: a Positive tile without RTS pixels",
     ),
-    "RTS in a negative": (lambda r: rewrite(r, "label", put(1), negative(r)), "a Negative tile with 1 RTS pixels"),
-    "unknown class": (
-        lambda r: cell(r, T, "TrainClass", "HardNegative"),
-        f"{T}: metadata.csv: TrainClass is 'HardNegative', expected Positive or Negative",
-    ),
-    "missing RGB": (lambda r: file(r, "rgb").unlink(), f"{T}: PLANET-RGB/{T}.tif: is missing"),
-    "missing label": (lambda r: file(r, "label").unlink(), f"{T}: labels/{T}.tif: is missing"),
-    "missing EXTRA": (lambda r: file(r, "extra").unlink(), f"{T}: EXTRA/{T}.tif: is missing"),
-    "orphan file": (
-        lambda r: shutil.copy(file(r, "rgb"), file(r, "rgb", "X1")),
-        "X1: PLANET-RGB/X1.tif: is not in metadata.csv",
-    ),
-    "orphan label": (
-        lambda r: shutil.copy(file(r, "label"), file(r, "label", "X1")),
-        "X1: labels/X1.tif: is not in metadata.csv",
-    ),
-    "tile taken from the table": (lambda r: drop_line(r, T), f"{T}: PLANET-RGB/{T}.tif: is not in metadata.csv"),
-    "duplicate tile id": (repeat_line, f"{T}: metadata.csv: stands in it 2 times"),
-    "tile elsewhere": (
-        lambda r: cell(r, T, "centroid_lat", "71.5"),
-        f"{T}: metadata.csv: centroid_lat, centroid_lon lie ",
-    ),
-    "pixels of another size": (
-        lambda r: [rewrite(r, k, transform=Affine(4, 0, -1.5e6, 0, -4, -1.2e6)) for k in ("rgb", "label", "extra")],
-        f"{T}: PLANET-RGB/{T}.tif: found pixels of 4 m, most tiles have 3 m",
-    ),
-    "region in two splits": (
-        lambda r: edit_yaml(r, lambda s: [s[k].append("Sample 00") for k in s if "Sample 00" not in s[k]][:1]),
-        "region Sample 00: splits.yaml: is in train and",
-    ),
-    "region in none": (
-        lambda r: edit_yaml(r, lambda s: [s[k].remove("Sample 00") for k in s if "Sample 00" in s[k]]),
-        "region Sample 00: splits.yaml: is in no split, and has 6 tiles",
-    ),
-    "overlapping footprints": (lambda r: move_onto(r, other_split(r), T), ": splits.yaml: is in train and overlaps S0"),
-    "empty split": (lambda r: edit_yaml(r, empty_split), "split val: splits.yaml: has no positive tile"),
-    "statistics of other tiles": (
-        lambda r: edit_json(r / "normalization_stats.json", n_tiles_used=7),
-        "normalization_stats.json: is of 7 other tiles than the ",
-    ),
-    "statistics of as many other tiles": (
-        lambda r: edit_json(r / "normalization_stats.json", tiles_digest="0" * 16),
-        "normalization_stats.json: is of 24 other tiles than the 24 ",
-    ),
-    "statistics of another version": (
-        lambda r: edit_json(r / "version.json", dataset_version="2.1"),
-        "normalization_stats.json is of dataset version 2.0, the data of 2.1",
+    "RTS in a negative": (
+        lambda root: rewrite(root, "label", set_pixel(1), a_negative(root)),
+        "a Negative tile with 1 RTS pixels",
     ),
     "counts of other labels": (
-        lambda r: rewrite(r, "label", lambda a: np.where(a == 1, 1, 255).astype("u1")),
+        lambda root: rewrite(root, "label", lambda a: np.where(a == 1, 1, 255).astype("u1")),
         "splits_summary.json: states ",
     ),
-    "unreadable csv": (lambda r: (r / "metadata.csv").write_bytes(b"\xff\xfe\x00Tile"), "metadata.csv cannot be read"),
+}
+
+TABLE_FAULTS = {
+    "unknown class": (
+        lambda root: set_cell(root, TILE, "TrainClass", "HardNegative"),
+        f"{TABLE}: TrainClass is 'HardNegative', expected Positive or Negative",
+    ),
+    "tile taken from the table": (drop_line, f"{RGB}: is not in metadata.csv"),
+    "duplicate tile id": (repeat_line, f"{TABLE}: stands in it 2 times"),
+    "tile elsewhere": (
+        lambda root: set_cell(root, TILE, "centroid_lat", "71.5"),
+        f"{TABLE}: centroid_lat, centroid_lon lie ",
+    ),
+    "no coordinates": (
+        lambda root: set_cell(root, TILE, "centroid_lon", ""),
+        f"{TABLE}: centroid_lat, centroid_lon are not degrees",
+    ),
+    "unreadable csv": (
+        lambda root: (root / "metadata.csv").write_bytes(b"\xff\xfe\x00Tile"),
+        "metadata.csv cannot be read",
+    ),
     "another table": (
-        lambda r: (r / "metadata.csv").write_text("a,b\n1,2\n"),
+        lambda root: (root / "metadata.csv").write_text("a,b\n1,2\n"),
         "metadata.csv lacks the columns Tile_id",
     ),
-    "unreadable yaml": (lambda r: (r / "splits.yaml").write_text("train: [a\nval: b"), "splits.yaml is not readable"),
-    "no coordinates": (
-        lambda r: cell(r, T, "centroid_lon", ""),
-        f"{T}: metadata.csv: centroid_lat, centroid_lon are not degrees",
+}
+
+SPLIT_FAULTS = {
+    "region in two splits": (put_region_into_another_split, f"region {REGION}: splits.yaml: is in train and"),
+    "region in none": (
+        take_region_out_of_splits,
+        f"region {REGION}: splits.yaml: is in no split, and has 6 tiles",
     ),
-    "all-nodata tile": (lambda r: rewrite(r, "rgb", np.zeros_like), f"{T}: PLANET-RGB/{T}.tif: no pixel has data"),
-    "no version": (lambda r: (r / "version.json").unlink(), "version.json is missing"),
+    "empty split": (empty_val, "split val: splits.yaml: has no positive tile"),
+    "unreadable yaml": (
+        lambda root: (root / "splits.yaml").write_text("train: [a\nval: b"),
+        "splits.yaml is not readable",
+    ),
+}
+
+VERSION_FAULTS = {
+    "statistics of other tiles": (
+        lambda root: set_keys(root, STATISTICS, n_tiles_used=7),
+        f"{STATISTICS}: is of 7 other tiles than the ",
+    ),
+    "statistics of as many other tiles": (
+        lambda root: set_keys(root, STATISTICS, tiles_digest="0" * 16),
+        f"{STATISTICS}: is of 24 other tiles than the 24 ",
+    ),
+    "statistics of another version": (
+        lambda root: set_keys(root, "version.json", dataset_version="2.1"),
+        f"{STATISTICS} is of dataset version 2.0, the data of 2.1",
+    ),
+    "no version": (lambda root: (root / "version.json").unlink(), "version.json is missing"),
     "tiles of another size than said": (
-        lambda r: edit_json(r / "version.json", tile_size=64),
+        lambda root: set_keys(root, "version.json", tile_size=64),
         "has tiles of 64 pixels, data.tile_size is 32",
     ),
 }
 
+FAULTS = FILE_FAULTS | GRID_FAULTS | PIXEL_FAULTS | TABLE_FAULTS | SPLIT_FAULTS | VERSION_FAULTS
+OVERRIDES = [
+    f"data.tile_size={SIZE}",
+    "data.extra_channels=[ndvi,re]",
+    "sampling.batch_size=8",
+    "loader.num_workers=0",
+    "predict.overlap=8",
+]
 
-def check(root, tmp_path, capsys, *more):
+
+def check(root, figure, capsys):
     "Exit status and lines of check_data.py, called as a function to save its start."
-    import argparse
-
-    import check_data
-
     args = argparse.Namespace(
         config="configs/sample.yaml",
         root=str(root),
         batches=1,
-        figure=str(tmp_path / "batch.png"),
-        overrides=f"data.tile_size={SIZE} data.extra_channels=[ndvi,re] sampling.batch_size=8 loader.num_workers=0 predict.overlap=8",
+        figure=str(figure),
+        overrides=" ".join(OVERRIDES),
     )
     status = check_data.main(args)
     return status, capsys.readouterr().out.splitlines()
 
 
 def test_sound_dataset_passes(sound, tmp_path, capsys):
-    status, lines = check(sound, tmp_path, capsys)
-    assert status == 0 and (tmp_path / "batch.png").stat().st_size > 10_000, lines
-    assert any(l.split() == ["faults", "0"] for l in lines) and any(
-        "1 of 8 tiles, 4 of these positive" in l for l in lines
-    )
+    figure = tmp_path / "batch.png"
+    status, lines = check(sound, figure, capsys)
+    assert status == 0, lines
+    assert figure.stat().st_size > 10_000
+    assert any(line.split() == ["faults", "0"] for line in lines), lines
+    assert any("1 of 8 tiles, 4 of these positive" in line for line in lines), lines
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -265,7 +350,8 @@ def test_fault_is_found_and_named(sound, tmp_path, capsys, name):
     spoil, says = FAULTS[name]
     root = Path(shutil.copytree(sound, tmp_path / "rts"))
     spoil(root)
-    status, lines = check(root, tmp_path, capsys)
-    found = [l.strip() for l in lines if says in l]
-    assert status == 1 and found, "\n".join(lines)
+    status, lines = check(root, tmp_path / "batch.png", capsys)
+    found = [line.strip() for line in lines if says in line]
+    assert status == 1, lines
+    assert found, "\n".join(lines)
     print(f"{name}: {found[0]}")

@@ -9,7 +9,8 @@ import pytest
 import rasterio
 import shapely
 from pyproj import Transformer
-from rasterio.transform import from_origin
+from rasterio.transform import array_bounds, from_origin
+from shapely.prepared import prep
 
 from rts_nb.core.files import DataError
 from rts_nb.tiles.checks import check_dataset
@@ -18,12 +19,12 @@ from rts_nb.tiles.layout import CRS, IGNORE, dataset_info, load_tiles, read_tile
 from rts_nb.tiles.outlines import load_outlines, read_outlines
 
 PIXEL, SIZE = 12.0, 64  # metres, pixels: 768 m a tile
-COLUMNS = dict(RegionName="region", date="image_date")
 
 
 def ground(x, y):
-    "The colour that this planet has at a place (m, EPSG:3413): a pattern from which the place can be told."
-    return np.stack([120 + 80 * np.sin(x / 700), 120 + 80 * np.sin(y / 900), 120 + 80 * np.sin((x + y) / 1500)])
+    "The colour of a place (m, EPSG:3413): a pattern by which places can be told apart."
+    waves = [np.sin(x / 700), np.sin(y / 900), np.sin((x + y) / 1500)]
+    return 120 + 80 * np.stack(waves)
 
 
 def shoot(path, bounds, crs):
@@ -32,26 +33,19 @@ def shoot(path, bounds, crs):
     transform = from_origin(left, top, PIXEL, PIXEL)
     cols, rows = np.meshgrid(np.arange((right - left) // PIXEL) + 0.5, np.arange((top - bottom) // PIXEL) + 0.5)
     x, y = Transformer.from_crs(crs, CRS, always_xy=True).transform(*(transform @ (cols, rows)))
-    with rasterio.open(
-        path,
-        "w",
-        driver="GTiff",
-        count=3,
-        height=cols.shape[0],
-        width=cols.shape[1],
-        dtype="uint8",
-        crs=crs,
-        transform=transform,
-    ) as f:
+    height, width = cols.shape
+    profile = dict(driver="GTiff", count=3, height=height, width=width, dtype="uint8", crs=crs, transform=transform)
+    with rasterio.open(path, "w", **profile) as f:
         f.write(np.round(ground(x, y)).astype("u1"))
 
 
 def shoot_all(outlines, name, folder):
     "Scenes around the clusters of a layer's outlines, in its own projection, or in UTM if that is in degrees."
-    table = outlines.to_crs(outlines.estimate_utm_crs()) if outlines.crs.is_geographic else outlines
-    near = table.buffer(1500).union_all()
+    if outlines.crs.is_geographic:
+        outlines = outlines.to_crs(outlines.estimate_utm_crs())
+    near = outlines.buffer(1500).union_all()
     for k, cluster in enumerate(getattr(near, "geoms", [near])):
-        shoot(folder / f"{name}_{k}.tif", cluster.bounds, table.crs)
+        shoot(folder / f"{name}_{k}.tif", cluster.bounds, outlines.crs)
 
 
 def layer(outline_set, name):
@@ -76,18 +70,19 @@ def scenes(outline_set, tmp_path_factory):
 def made(outline_set, scenes, tmp_path_factory):
     "The dataset of all layers together."
     root = tmp_path_factory.mktemp("made") / "rts"
-    how = dict(tile_size=SIZE, pixel=PIXEL, negatives=0.5, region_km=40)
-    return tile_scenes(scenes, layer(outline_set, "*"), root, **how)
+    options = dict(tile_size=SIZE, pixel=PIXEL, negatives=0.5, region_km=40)
+    return tile_scenes(scenes, layer(outline_set, "*"), root, **options)
 
 
 @pytest.fixture(scope="module")
 def drawn(outline_set):
-    "All outlines; `kept` are the latest of their place."
+    "All outlines, of whatever year."
     return load_outlines(layer(outline_set, "*"), region_km=40)[0]
 
 
 @pytest.fixture(scope="module")
 def kept(drawn):
+    "The latest outline of every place."
     return drawn.query("kept")
 
 
@@ -107,14 +102,15 @@ def test_no_outline_is_lost(outline_set):
         assert counts["outlines repaired"] == outline_set.repaired.get(name, 0), name
         assert outlines.geometry.is_valid.all() and outlines.uid.is_unique, name
         before = gpd.read_file(layer(outline_set, name)).to_crs(CRS)
-        assert np.allclose(outlines.area, before.area, rtol=0.01), f"{name}: repairing changes little"
+        np.testing.assert_allclose(outlines.area, before.area, rtol=0.01, err_msg=f"{name}: repairing changes little")
 
 
 def test_parts_regions_and_dates_stay(outline_set):
     site, _ = read_outlines(layer(outline_set, outline_set.one_site))
     assert (site.geom_type == "MultiPolygon").sum() == 1, "one slump in several parts is one outline"
     dated, _ = read_outlines(layer(outline_set, outline_set.dated))
-    assert set(dated.region) == outline_set.regions and dated.date.str.match("201[89]").all()
+    assert set(dated.region) == outline_set.regions
+    assert dated.date.str.match("201[89]").all()
 
 
 def test_latest_and_union(outline_set, kept):
@@ -141,7 +137,8 @@ def test_a_single_site_is_split_too(outline_set, scenes, tmp_path):
     site = layer(outline_set, outline_set.one_site)
     root = tile_scenes(scenes, site, tmp_path / "rts", tile_size=SIZE, pixel=PIXEL, negatives=0.5)
     tiles, report = load_tiles(root), dataset_info(root)["report"]
-    assert check_dataset(root) == [] and report["km, side of the squares that too few regions were cut into"] < 100
+    assert check_dataset(root) == []
+    assert report["km, side of the squares that too few regions were cut into"] < 100
     assert tiles[tiles.positive].split.value_counts(normalize=True)["train"] == pytest.approx(0.8, abs=0.1)
 
 
@@ -157,7 +154,7 @@ def test_labels_cover_the_outlines(made, kept):
 
 
 def test_labels_lie_where_the_outlines_lie(made, kept):
-    everything = shapely.prepared.prep(kept.union_all())
+    everything = prep(kept.union_all())
     for row in some_of(load_tiles(made).query("positive"), 60).itertuples():
         rows, cols = np.nonzero(read_tile(made, row.Tile_id)["label"] == 1)
         x, y = transform_of(made, row.Tile_id) @ (cols + 0.5, rows + 0.5)
@@ -165,38 +162,40 @@ def test_labels_lie_where_the_outlines_lie(made, kept):
 
 
 def test_tiles_show_their_ground(made):
+    "A place that is 12 m off would differ by 1.4 on average."
+    cols, rows = np.meshgrid(np.arange(SIZE) + 0.5, np.arange(SIZE) + 0.5)
     for row in some_of(load_tiles(made), 80).itertuples():
         tile = read_tile(made, row.Tile_id)
-        cols, rows = np.meshgrid(np.arange(SIZE) + 0.5, np.arange(SIZE) + 0.5)
-        off = np.abs(tile["rgb"] - ground(*(transform_of(made, row.Tile_id) @ (cols, rows))))[
-            :, tile["label"] != IGNORE
-        ]
-        assert off.max() < 4 and off.mean() < 0.5, (
-            f"{row.Tile_id} shows another place"
-        )  # 12 m off would be 1.4 on average
+        x, y = transform_of(made, row.Tile_id) @ (cols, rows)
+        difference = np.abs(tile["rgb"] - ground(x, y))[:, tile["label"] != IGNORE]
+        assert difference.max() < 4, f"{row.Tile_id} shows another place"
+        assert difference.mean() < 0.5, f"{row.Tile_id} shows another place"
 
 
 def test_every_slump_is_in_metadata(made, kept):
     tiles = load_tiles(made)
-    named = [u for uids in tiles.UIDs[tiles.positive] for u in uids.split(";")]
-    assert not tiles.UIDs[~tiles.positive].any() and set(named) <= set(kept.uid)
+    named = {uid for uids in tiles.UIDs[tiles.positive] for uid in uids.split(";")}
+    assert not tiles.UIDs[~tiles.positive].any(), "a negative tile names a slump"
+    assert named <= set(kept.uid)
     lacking = kept[~kept.uid.isin(named)]
-    assert lacking.area.max() < 4 * PIXEL**2 if len(lacking) else True, (
-        "only what is smaller than a few pixels may be in no tile"
-    )
+    assert (lacking.area < 4 * PIXEL**2).all(), "only what is smaller than a few pixels may be in no tile"
 
 
 def test_negatives_keep_away(made, drawn):
     negatives = load_tiles(made).query("not positive")
-    wide = [shapely.box(*rasterio.transform.array_bounds(SIZE, SIZE, transform_of(made, t))) for t in negatives.Tile_id]
-    near = shapely.STRtree(drawn.geometry.to_numpy()).query(wide, predicate="dwithin", distance=0.999 * SIZE * PIXEL)
+    footprints = [array_bounds(SIZE, SIZE, transform_of(made, tile)) for tile in negatives.Tile_id]
+    boxes = [shapely.box(*footprint) for footprint in footprints]
+    tree = shapely.STRtree(drawn.geometry.to_numpy())
+    near = tree.query(boxes, predicate="dwithin", distance=0.999 * SIZE * PIXEL)
     assert not near.size, f"{len(set(near[0]))} negatives are within a tile of an outline, of whatever year"
 
 
 def test_report_adds_up(outline_set, made, kept):
     tiles, report = load_tiles(made), dataset_info(made)["report"]
-    n_outlines, n_repaired = sum(outline_set.outlines.values()), sum(outline_set.repaired.values())
-    assert report["outlines read"] == n_outlines and report["outlines repaired"] == n_repaired
-    assert report["positive tiles"] == tiles.positive.sum() and report["negative tiles"] == (~tiles.positive).sum()
+    n_outlines = sum(outline_set.outlines.values())
+    assert report["outlines read"] == n_outlines
+    assert report["outlines repaired"] == sum(outline_set.repaired.values())
+    assert report["positive tiles"] == tiles.positive.sum()
+    assert report["negative tiles"] == (~tiles.positive).sum()
     assert report["outlines of an earlier date"] == n_outlines - len(kept)
     assert report.get("outlines outside all scenes", 0) == 0

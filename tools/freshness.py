@@ -9,13 +9,15 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from house import ROOT, code_cells, imported_modules, module_of, modules, name_of, notebooks
+
+RUNS = "runs/notebooks"  # in the project, so that reports show paths from its root
 
 
 def essential(source: str) -> str:
@@ -80,14 +82,15 @@ def execute(path: Path, digest: str) -> None:
 
 
 def execute_all(paths: list[Path]) -> None:
-    "Executes notebooks one after the other; each is written as soon as it is done."
+    "Executes notebooks one after the other, each written as soon as it is done; a stale training is begun anew."
     expected = digests()
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ |= dict(RTS_RUNS=os.environ.get("RTS_RUNS", folder), RTS_CONFIG="configs/sample.yaml")
-        os.environ.pop("MLFLOW_TRACKING_URI", None)
-        for path in paths:
-            print(path.relative_to(ROOT), flush=True)
-            execute(path, expected[path])
+    if any(path.stem == "20_train" for path in paths):
+        shutil.rmtree(ROOT / RUNS, ignore_errors=True)
+    os.environ |= dict(RTS_RUNS=RUNS, RTS_CONFIG="configs/sample.yaml")
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    for path in paths:
+        print(path.relative_to(ROOT), flush=True)
+        execute(path, expected[path])
 
 
 if __name__ == "__main__":

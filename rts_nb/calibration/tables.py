@@ -164,7 +164,7 @@ def temperature_table(calibration: dict[str, Any]) -> pd.DataFrame:
     }
     return facts_table(facts, "temperature")
 
-# %% ../../nbs/calibration/07_tables.ipynb #005fa497
+# %% ../../nbs/calibration/07_tables.ipynb #a5483b8a
 def saved_scores(run_dir: str | os.PathLike) -> tuple[dict[str, Any], Scores]:
     "A run's calibration and the scores that it was made from."
     folder, calibration = Path(resolve(run_dir)), load_calibration(run_dir)
@@ -189,7 +189,7 @@ def promise_holds(row: dict[str, Any], promised: float) -> str:
         return "too few tiles to tell"
     return "yes" if row["precision_low"] <= promised <= row["precision_high"] else "no"
 
-
+# %% ../../nbs/calibration/07_tables.ipynb #d4c6181e
 def own_threshold(calibration: dict[str, Any], region: str) -> str:
     "A region's own threshold, or why it has none."
     entry = calibration["regions"].get(region)
