@@ -1,29 +1,31 @@
-"""One map by three ways: this machine, a Ray cluster of two workers, and three partners who merge; and what kills do to the cluster's.
-One kill of a worker and one of the caller, in the middle of the largest scene; RTS_KILLS=5 for five of each, the others at moments drawn anew from RTS_KILL_SEED (default 0)."""
+"""One map by three ways: this machine, a Ray cluster of two workers, and three partners who merge.
+
+And what kills do to the cluster's: one of a worker and one of the caller, in the middle of the largest scene;
+RTS_KILLS=5 for five of each, the others at scenes and moments drawn anew from RTS_KILL_SEED (default 0).
+"""
 
 import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import geopandas as gpd
 import psutil
 import pytest
-from toy_map import command, make_place, outputs
+from programs import last_line, read_json, run_python
+from toy_map import RASTERS, copy_scenes, cut_off, make_place, start_infer, start_map, unfinished_files
 
 from rts_nb.core.files import RunError
 from rts_nb.infer import infer
-from rts_nb.mapping.engines import largest_first
+from rts_nb.mapping.engines import largest_first, on_ray
+from rts_nb.mapping.examples import map_digests
 from rts_nb.predict.predictor import Predictor
 from rts_nb.predict.scenes import list_scenes
 
-ROOT = Path(__file__).resolve().parent.parent
-ROWS = 1, 2, 1, 8, 1, 2  # heights of scenes, in sides
+ROWS = [1, 2, 1, 8, 1, 2]  # heights of scenes, in sides
+LARGE = ["s1", "s3", "s5"]
 KILLS = range(int(os.environ.get("RTS_KILLS", 1)))
 
 
@@ -39,159 +41,193 @@ def whole(place):
     return place / "whole"
 
 
+NOT_INSTALLED = "ray is not installed (pip install ray, in the version of requirements.txt, to see this test run)"
+
+
 @pytest.fixture(scope="module")
 def cluster():
     "A Ray cluster of two workers on this machine."
-    ray = pytest.importorskip(
-        "ray", reason="ray is not installed (pip install ray, in the version of requirements.txt, to see this test run)"
-    )
+    ray = pytest.importorskip("ray", reason=NOT_INSTALLED)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield ray
     ray.shutdown()
 
 
-def working(process, on=""):
-    "The workers below a process that are at a scene (at that one)."
-    at_it = [p for p in psutil.Process(process).children(recursive=True) if p.name() == "ray::map_task"]
-    return [p for p in at_it if not on or any(f".unfinished/{on}." in f.path for f in p.open_files())]
+def drawn(k):
+    "The random numbers of the kth kill."
+    return random.Random(f"{os.environ.get('RTS_KILL_SEED', 0)}-{k}")
 
 
-def moment(process, out, k, sign, over):
-    "Waits for a sign that the largest scene is worked at (k = 0), or to a random moment after any is; a worker (that worker), or None if `over` came first."
-    while not over() and not list(out.glob(".unfinished/*" if k else sign)):
-        time.sleep(0.005)
-    if k:
-        time.sleep(random.Random(f"{os.environ.get('RTS_KILL_SEED', 0)}-{k}").uniform(0, 3))
+def is_at(worker, scene):
+    "Whether a worker has an unfinished file of a scene open."
     try:
-        return next(iter(working(process, "" if k else "s3")), None)
+        return any(f".unfinished/{scene}." in file.path for file in worker.open_files())
     except psutil.Error:
-        return None
+        return False
 
 
-def same_map(folder, whole):
-    assert outputs(folder) == outputs(whole)
-    assert not [f for f in folder.rglob(".*") if f.name != ".lock"], "nothing unfinished is left behind"
-    return json.loads((folder / "inference_log.json").read_text())
+def working(process, scene=None):
+    "The workers below a process that are at a scene (at that one)."
+    try:
+        children = psutil.Process(process).children(recursive=True)
+        workers = [child for child in children if child.name() == "ray::map_task"]
+    except psutil.Error:
+        return []
+    return [worker for worker in workers if scene is None or is_at(worker, scene)]
+
+
+def assert_same_map(folder, whole):
+    assert map_digests(folder) == map_digests(whole)
+    assert not unfinished_files(folder), "nothing unfinished is left behind"
+
+
+def write_times(paths):
+    return {path: path.stat().st_mtime_ns for path in paths}
+
+
+def map_chunk(place, folder, k):
+    "Maps two scenes, named in a table, into a folder of their own; the folder."
+    table, out = folder / f"part{k}.csv", folder / f"map{k}"
+    rows = [f"s{i},{place}/scenes/s{i}.tif" for i in (2 * k, 2 * k + 1)]
+    table.write_text("\n".join(["tile_id,path", *rows, ""]))
+    run = start_infer("--tile-list", table, "--model-dir", place / "model", "--out-dir", out)
+    assert run.wait() == 0, run.stderr.read()
+    return out
 
 
 def test_partners(place, whole, tmp_path):
     "Three commands over chunks of a table, one that merges: the map of one run, to the byte."
-    for k, chunk in enumerate(([0, 1], [2, 3], [4, 5])):
-        (tmp_path / f"part{k}.csv").write_text(
-            "tile_id,path\n" + "".join(f"s{i},{place}/scenes/s{i}.tif\n" for i in chunk)
-        )
-        run = command(
-            "--tile-list", tmp_path / f"part{k}.csv", "--model-dir", place / "model", "--out-dir", tmp_path / f"map{k}"
-        )
-        assert run.wait() == 0, run.stderr.read()
-    run = command(
-        "--merge",
-        *(tmp_path / f"map{k}" for k in range(3)),
-        "--model-dir",
-        place / "model",
-        "--out-dir",
-        tmp_path / "merged",
-    )
+    maps, merged = [map_chunk(place, tmp_path, k) for k in range(3)], tmp_path / "merged"
+    run = start_infer("--merge", *maps, "--model-dir", place / "model", "--out-dir", merged)
     assert run.wait() == 0, run.stderr.read()
-    log, slumps = same_map(tmp_path / "merged", whole), gpd.read_parquet(tmp_path / "merged" / "rts.parquet")
-    parts = [json.loads((tmp_path / f"map{k}" / "inference_log.json").read_text()) for k in range(3)]
-    assert log["tiles_done"] == sum(p["tiles_done"] for p in parts) and log["scenes_done"] == 6
-    assert log["rts"] < sum(p["rts"] for p in parts) and slumps["scene"].isin(["s1,s2", "s3,s4"]).any(), (
-        "slumps that lie over two chunks are one"
-    )
-    assert (tmp_path / "merged" / "map.html").exists() and (tmp_path / "merged" / "s0_mask.tif").is_symlink()
+    assert_same_map(merged, whole)
+    log, slumps = read_json(merged / "inference_log.json"), gpd.read_parquet(merged / "rts.parquet")
+    parts = [read_json(folder / "inference_log.json") for folder in maps]
+    assert log["tiles_done"] == sum(part["tiles_done"] for part in parts)
+    assert log["scenes_done"] == 6
+    assert log["rts"] < sum(part["rts"] for part in parts), "slumps that lie over two chunks are one"
+    assert slumps["scene"].isin(["s1,s2", "s3,s4"]).any(), "some slumps lie over two chunks"
+    assert (merged / "map.html").exists()
+    assert (merged / "s0_mask.tif").is_symlink()
+
+
+def visible_files(folder):
+    return [path for path in folder.iterdir() if path.name != ".lock"]
 
 
 def test_ray_makes_the_same_map(cluster, place, whole, tmp_path):
-    log = infer(place / "model", place / "scenes", tmp_path / "map", engine="ray")
-    assert same_map(tmp_path / "map", whole) == log and log["scenes_failed"] == {}
-    times = {f: f.stat().st_mtime_ns for f in (tmp_path / "map").iterdir()}
-    assert infer(place / "model", place / "scenes", tmp_path / "map", engine="ray") == log
-    assert {f: f.stat().st_mtime_ns for f in times if f.name != ".lock"} == {
-        f: t for f, t in times.items() if f.name != ".lock"
-    }, "a finished map is left as it is"
+    out = tmp_path / "map"
+    log = infer(place / "model", place / "scenes", out, engine="ray")
+    assert_same_map(out, whole)
+    assert read_json(out / "inference_log.json") == log
+    assert log["scenes_failed"] == {}
+    times = write_times(visible_files(out))
+    assert infer(place / "model", place / "scenes", out, engine="ray") == log
+    assert write_times(visible_files(out)) == times, "a finished map is left as it is"
+
+
+def kill_worker(k, log, killed):
+    """Kills a worker of this process: at the largest scene (k = 0), or a while after a large one was begun.
+
+    Appends its process number to `killed`; appends nothing only where `log` came first.
+    """
+    scene, delay = ("s3", 0.0) if k == 0 else (drawn(k).choice(LARGE), drawn(k).uniform(0, 0.5))
+    while not working(os.getpid(), scene) and not log.exists():
+        time.sleep(0.005)
+    time.sleep(delay)
+    while not log.exists():
+        workers = working(os.getpid(), scene) or working(os.getpid())
+        if workers:
+            workers[0].kill()
+            killed.append(workers[0].pid)
+            return
+        time.sleep(0.005)
 
 
 @pytest.mark.parametrize("k", KILLS)
 def test_killed_worker_loses_nothing(cluster, place, whole, tmp_path, k):
-    killed = []
-
-    def kill():
-        if worker := moment(
-            os.getpid(),
-            tmp_path / "map",
-            k,
-            ".unfinished/s3.*/plain_*",
-            (tmp_path / "map" / "inference_log.json").exists,
-        ):
-            killed.append(worker.pid)
-            worker.kill()
-
-    killer = threading.Thread(target=kill)
+    out, killed = tmp_path / "map", []
+    killer = threading.Thread(target=kill_worker, args=(k, out / "inference_log.json", killed))
     killer.start()
-    log = infer(place / "model", place / "scenes", tmp_path / "map", engine="ray")
+    log = infer(place / "model", place / "scenes", out, engine="ray")
     killer.join()
-    assert (killed or k) and same_map(tmp_path / "map", whole) == log and log["scenes_failed"] == {}
-    print(f"worker {killed or 'none, all was done'} killed, {log['scenes_done']} scenes done")
+    assert killed, "the map was finished before a worker could be killed"
+    assert_same_map(out, whole)
+    assert read_json(out / "inference_log.json") == log
+    assert log["scenes_failed"] == {}
+    assert log["scenes_done"] == 6
+
+
+def wait_until_finished(n, out, process):
+    "Waits until a command has begun, and finished `n` scenes; fails if it ends before."
+    while not list(out.glob(".unfinished/*")) or len(list(out.glob("parts/s*.json"))) < n:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def workers_below(process):
+    children = psutil.Process(process).children(recursive=True)
+    return [child for child in children if child.name() in ("ray::map_task", "ray::IDLE")]
 
 
 @pytest.mark.parametrize("k", KILLS)
 def test_killed_caller_goes_on(cluster, place, whole, tmp_path, k):
+    "Killed when one scene is finished (k = 0), or a while after some are; all of them never are."
     out = tmp_path / "map"
-    args = ["--model-dir", place / "model", "--scenes", place / "scenes", "--out-dir", out, "--engine", "ray"]
-    run = command(*args)
-    moment(run.pid, out, k, "parts/s*.json", lambda: run.poll() is not None)
-    workers = [
-        p for p in psutil.Process(run.pid).children(recursive=True) if p.name() in ("ray::map_task", "ray::IDLE")
-    ]
+    n_finished, delay = (1, 0.0) if k == 0 else (drawn(k).randint(0, 3), drawn(k).uniform(0, 0.2))
+    run = start_map(place, out, "--engine", "ray")
+    wait_until_finished(n_finished, out, run)
+    time.sleep(delay)
+    workers = workers_below(run.pid)
     run.kill()
-    killed = run.wait() == -signal.SIGKILL
-    finished = {f: f.stat().st_mtime_ns for r in (out / "parts").glob("s*.json") for f in out.glob(f"{r.stem}_*.tif")}
-    again = command(*args)
+    assert run.wait() == -signal.SIGKILL
+    finished = [record.stem for record in out.glob("parts/s*.json")]
+    assert n_finished <= len(finished) < 6, "it was killed in the middle"
+    times = write_times(path for scene in finished for path in out.glob(f"{scene}_*.tif"))
+    assert len(times) == 2 * len(finished), "a finished scene has both rasters"
+
+    again = start_map(place, out, "--engine", "ray")
     assert again.wait() == 0, again.stderr.read()
-    log = same_map(out, whole)
-    assert (killed and 0 < len(finished) < 12 or k) and log["scenes_failed"] == {}
-    assert {f: f.stat().st_mtime_ns for f in finished} == finished, "finished scenes are not done again"
-    assert not psutil.wait_procs(workers, timeout=10)[1], "no worker of the killed run lives on"
-    print(f"caller {'killed' if killed else 'done'} with {len(finished) // 2} of 6 scenes finished")
+    assert_same_map(out, whole)
+    assert read_json(out / "inference_log.json")["scenes_failed"] == {}
+    assert write_times(times) == times, "finished scenes are not done again"
+    _, alive = psutil.wait_procs(workers, timeout=10)
+    assert not alive, "no worker of the killed run lives on"
+    print(f"caller killed with {len(finished)} of 6 scenes finished")
 
 
 def test_largest_go_first(place):
-    cfg = Predictor.from_dir(place / "model").settings
-    assert list(largest_first(list_scenes(place / "scenes"), cfg)) == ["s3", "s1", "s5", "s0", "s2", "s4"]
+    settings = Predictor.from_dir(place / "model").settings
+    assert list(largest_first(list_scenes(place / "scenes"), settings)) == ["s3", "s1", "s5", "s0", "s2", "s4"]
 
 
-def test_failing_scene_is_listed(cluster, place, whole, tmp_path):
-    "A scene that is cut off fails for good, and is the only one."
-    scenes = tmp_path / "scenes"
-    scenes.mkdir()
-    for k in (0, 2, 4):
-        (scenes / f"s{k}.tif").write_bytes((place / "scenes" / f"s{k}.tif").read_bytes())
-    content = (scenes / "s2.tif").read_bytes()
-    (scenes / "s2.tif").write_bytes(content[: len(content) // 2])
+def test_failing_task_is_listed(cluster, place, whole, tmp_path):
+    "A scene that is cut off fails for good, and is the only one; tests/test_infer.py has all kinds of bad scenes."
+    scenes = copy_scenes(place, tmp_path / "scenes", ["s0", "s2", "s4"])
+    cut_off(scenes / "s2.tif")
     log = infer(place / "model", scenes, tmp_path / "map", engine="ray")
-    assert (
-        list(log["scenes_failed"]) == ["s2"]
-        and "s2.tif: rows" in log["scenes_failed"]["s2"]
-        and "\n" not in log["scenes_failed"]["s2"]
-    ), log["scenes_failed"]
-    made, expected = outputs(tmp_path / "map"), outputs(whole)
-    assert all(
-        made[f"s{k}_{kind}.tif"] == expected[f"s{k}_{kind}.tif"] for k in (0, 4) for kind in ("mask", "probability")
-    )
+    failed = log["scenes_failed"]
+    assert list(failed) == ["s2"]
+    assert "s2.tif: rows" in failed["s2"]
+    assert "\n" not in failed["s2"]
+    made, expected = map_digests(tmp_path / "map"), map_digests(whole)
+    for raster in (f"{scene}_{kind}.tif" for scene in ("s0", "s4") for kind in RASTERS):
+        assert made[raster] == expected[raster], raster
 
 
 def test_tasks_are_retried(cluster, tmp_path):
-    "Each call fails twice before it goes well, by an exception or by the death of its worker; the third of them fails always."
-    from rts_nb.mapping.engines import on_ray
+    """Tasks that fail twice go well in the end; those that fail always do not.
 
-    def task(name, fails, how):
+    They fail by an exception or by the death of their worker.
+    """
+
+    def task(name, n_failures, fail):
         tries = tmp_path / name
         with tries.open("a") as f:
             f.write("x")
-        if tries.stat().st_size <= fails:
-            how()
+        if tries.stat().st_size <= n_failures:
+            fail()
         return tries.stat().st_size
 
     def die():
@@ -200,61 +236,43 @@ def test_tasks_are_retried(cluster, tmp_path):
     def refuse():
         raise RunError("no")
 
-    ends = dict(
-        on_ray(
-            cluster,
-            task,
-            [
-                (n, (n, *how))
-                for n, how in dict(
-                    refused=(2, refuse), killed=(2, die), never=(9, refuse), dead=(9, die), well=(0, die)
-                ).items()
-            ],
-            dict(num_cpus=1),
-        )
-    )
+    calls = {
+        "refused": (2, refuse),
+        "killed": (2, die),
+        "never": (9, refuse),
+        "dead": (9, die),
+        "well": (0, die),
+    }
+    ends = dict(on_ray(cluster, task, [(name, (name, *call)) for name, call in calls.items()], dict(num_cpus=1)))
     assert (ends["refused"], ends["killed"], ends["well"]) == (3, 3, 1)
-    assert isinstance(ends["never"], RunError) and isinstance(ends["dead"], cluster.exceptions.WorkerCrashedError)
+    assert isinstance(ends["never"], RunError)
+    assert isinstance(ends["dead"], cluster.exceptions.WorkerCrashedError)
 
 
 def test_model_is_loaded_once_a_worker(cluster, place, tmp_path):
-    from rts_nb.mapping.engines import on_ray
+    model, settings = str(place / "model"), json.dumps(dict(overlap=64))
 
     def task(n):
         from rts_nb.mapping import engines
 
-        engines.task_predictor(str(place / "model"), None, json.dumps(dict(overlap=64)))
+        engines.task_predictor(model, None, settings)
         time.sleep(0.05)
         return os.getpid(), engines.cached_predictor.cache_info().misses
 
-    ends = dict(on_ray(cluster, task, [(n, (n,)) for n in range(12)], dict(num_cpus=1)))
-    assert len({pid for pid, _ in ends.values()}) <= 2 and {misses for _, misses in ends.values()} == {1}, ends
+    ends = [end for _, end in on_ray(cluster, task, [(n, (n,)) for n in range(12)], dict(num_cpus=1))]
+    assert len({pid for pid, _ in ends}) <= 2, ends
+    assert {misses for _, misses in ends} == {1}, ends
 
 
-def test_tasks_on_gpus_name_their_own(tmp_path):
+def test_tasks_on_gpus_name_their_own(monkeypatch):
     "Two GPUs as Ray counts them: tasks at the same time have different ones, and a worker keeps living."
-    pytest.importorskip("ray", reason="ray is not installed")
-    code = """
-import os, time, ray
-from rts_nb.mapping.engines import on_ray, ray_cluster, task_device, task_share
-from unittest.mock import patch
-with patch.object(ray, 'init', lambda *a, init=ray.init, **k: init(*a, num_cpus=4, num_gpus=2, **k)), ray_cluster() as ray:
-    share = task_share(ray.nodes())
-    def task(n):
-        import ray
-        start = time.time(); time.sleep(.3)
-        return start, task_device(ray.get_gpu_ids()), os.getpid(), time.time()
-    ends = [r for _, r in on_ray(ray, task, [(n, (n,)) for n in range(6)], share)]
-same = [(a, b) for a in ends for b in ends if a is not b and a[1] == b[1] and a[0] < b[3] and b[0] < a[3]] # at the same time on the same GPU
-print(share, sorted({e[1] for e in ends}), len({e[2] for e in ends}), same)
-"""
-    said = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={k: v for k, v in os.environ.items() if k != "CUDA_VISIBLE_DEVICES"},
-    )
-    assert said.stdout.splitlines()[-1:] == ["{'num_gpus': 1, 'num_cpus': 2} ['cuda:0', 'cuda:1'] 2 []"], (
-        said.stdout + said.stderr
+    pytest.importorskip("ray", reason=NOT_INSTALLED)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    said = run_python("tests/gpus.py")
+    assert said.returncode == 0, said.stderr
+    assert json.loads(last_line(said.stdout)) == dict(
+        share=dict(num_gpus=1, num_cpus=2),
+        devices=["cuda:0", "cuda:1"],
+        workers=2,
+        overlapping=[],
     )

@@ -1,4 +1,4 @@
-"""The house rules: one notebook a module, rooms in order, small, formatted, typed, with fresh outputs and working links."""
+"""The house rules: one notebook a module, rooms in order, small, formatted, typed, fresh outputs, working links."""
 
 import json
 import re

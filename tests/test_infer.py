@@ -1,29 +1,29 @@
-"""Inference as its users run it: killed, out of disk, on a folder with bad files in it, as a command and as a notebook.
-Three kills here; RTS_KILLS=10 for ten, at moments drawn anew from RTS_KILL_SEED (default 0)."""
+"""Inference as its users run it: killed, out of disk, on a folder with bad files, as a command and as a notebook.
 
-import json
+Three kills here; RTS_KILLS=10 for ten, at moments drawn anew from RTS_KILL_SEED (default 0).
+"""
+
 import os
 import random
 import resource
 import signal
-import subprocess
 import time
-from pathlib import Path
 
 import geopandas as gpd
 import pytest
 import rasterio
-from toy_map import SIDE, command, make_place, outputs
+from programs import cells_of, last_line, outputs_of, papermill, read_json
+from toy_map import RASTERS, SIDE, copy_scenes, cut_off, make_place, start_map, unfinished_files
 
 from rts_nb.infer import infer
+from rts_nb.mapping.examples import map_digests
 from rts_nb.mapping.rasters import cog_faults
-
-ROOT = Path(__file__).resolve().parent.parent
+from rts_nb.tiles.layout import write_raster
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    return make_place(tmp_path_factory.mktemp("place"), [1] * 6, slumps=6)
+    return make_place(tmp_path_factory.mktemp("place"), rows=[1] * 6, slumps=6)
 
 
 @pytest.fixture(scope="module")
@@ -33,131 +33,154 @@ def whole(place):
     return place / "whole"
 
 
+def wait_for_lock(out, process):
+    "Waits until a command holds the map's folder, or has ended."
+    while not (out / ".lock").exists() and process.poll() is None:
+        time.sleep(0.005)
+
+
 @pytest.fixture(scope="module")
 def seconds(place, whole):
-    "How long the command takes from holding the map's folder to its log, uninterrupted; its map is that of the function."
-    run, lock = (
-        command("--model-dir", place / "model", "--scenes", place / "scenes", "--out-dir", place / "command"),
-        place / "command" / ".lock",
-    )
-    while not lock.exists() and run.poll() is None:
-        time.sleep(0.01)
+    "How long the command takes, uninterrupted, from holding the map's folder to its log; it makes the same map."
+    out = place / "command"
+    run = start_map(place, out)
+    wait_for_lock(out, run)
     start = time.time()
     assert run.wait() == 0, run.stderr.read()
-    assert outputs(place / "command") == outputs(whole)
+    assert map_digests(out) == map_digests(whole)
     assert "warning: no threshold reaches the target precision" in run.stdout.read()
-    return (place / "command" / "inference_log.json").stat().st_mtime - start
+    return (out / "inference_log.json").stat().st_mtime - start
+
+
+def assert_whole_rasters(folder):
+    "A raster under its final name is whole."
+    faults = {path.name: cog_faults(path) for path in folder.glob("*.tif")}
+    assert not any(faults.values()), faults
 
 
 def test_outputs_are_sound(whole):
     slumps = gpd.read_parquet(whole / "rts.parquet")
-    assert slumps.is_valid.all() and slumps.rts_id.is_unique and slumps.scene.str.contains(",").any(), (
-        "some slumps lie in two scenes"
-    )
-    assert gpd.read_file(whole / "rts.gpkg").drop(columns="geometry").equals(slumps.drop(columns="geometry"))
-    assert all(not cog_faults(f) for f in whole.glob("*.tif")) and len(list(whole.glob("*.tif"))) == 12
+    assert slumps.is_valid.all()
+    assert slumps.rts_id.is_unique
+    assert slumps.scene.str.contains(",").any(), "some slumps lie in two scenes"
+    of_geopackage = gpd.read_file(whole / "rts.gpkg")
+    assert of_geopackage.drop(columns="geometry").equals(slumps.drop(columns="geometry"))
+    assert_whole_rasters(whole)
+    assert len(list(whole.glob("*.tif"))) == 12
     with rasterio.open(whole / "mosaic.vrt") as f:
-        assert f.shape == (6 * SIDE, SIDE) and f.tags()["TARGET_PRECISION"] == "NOT reached"
+        assert f.shape == (6 * SIDE, SIDE)
+        assert f.tags()["TARGET_PRECISION"] == "NOT reached"
+
+
+def finished_scenes(out):
+    return [read_json(record)["scene"] for record in (out / "parts").glob("*.json")]
+
+
+def write_times(paths):
+    return {path: path.stat().st_mtime_ns for path in paths}
 
 
 @pytest.mark.parametrize("k", range(int(os.environ.get("RTS_KILLS", 3))))
 def test_killed_run_goes_on_to_the_same_map(place, whole, seconds, tmp_path, k):
-    moment, out = random.Random(f"{os.environ.get('RTS_KILL_SEED', 0)}-{k}").uniform(0, seconds), tmp_path / "map"
-    run = command(
-        "--model-dir", place / "model", "--scenes", place / "scenes", "--out-dir", out, start_new_session=True
-    )
-    while not (out / ".lock").exists() and run.poll() is None:
-        time.sleep(0.005)
+    seed = os.environ.get("RTS_KILL_SEED", 0)
+    moment = random.Random(f"{seed}-{k}").uniform(0, seconds)
+    out = tmp_path / "map"
+    run = start_map(place, out, start_new_session=True)
+    wait_for_lock(out, run)
     time.sleep(moment)
     os.killpg(run.pid, signal.SIGKILL)
     killed = run.wait() == -signal.SIGKILL
-    finished = [json.loads(f.read_text())["scene"] for f in (out / "parts").glob("*.json")]
-    times = {f: f.stat().st_mtime_ns for s in finished for f in out.glob(f"{s}_*.tif")}
-    assert all(not cog_faults(f) for f in out.glob("*.tif")), "a raster under its final name is whole"
+    finished = finished_scenes(out)
+    assert killed or (run.returncode == 0 and len(finished) == 6), "what was not killed had ended well"
+    times = write_times(path for scene in finished for path in out.glob(f"{scene}_*.tif"))
+    assert_whole_rasters(out)
+
     log = infer(place / "model", place / "scenes", out)
     print(
-        f"{'killed' if killed else 'done'} after {moment:.2f} of {seconds:.2f} s with {len(finished)} of 6 scenes finished"
+        "killed" if killed else "done", f"after {moment:.2f} of {seconds:.2f} s, {len(finished)} of 6 scenes finished"
     )
-    assert outputs(out) == outputs(whole)
-    assert {f: f.stat().st_mtime_ns for f in times} == times, "finished scenes are not done again"
-    assert log["scenes_done"] == 6 and gpd.read_parquet(out / "rts.parquet").rts_id.is_unique
-    assert not [f for f in out.rglob(".*") if f.name not in (".lock",)], "nothing unfinished is left behind"
+    assert map_digests(out) == map_digests(whole)
+    assert write_times(times) == times, "finished scenes are not done again"
+    assert log["scenes_done"] == 6
+    assert gpd.read_parquet(out / "rts.parquet").rts_id.is_unique
+    assert not unfinished_files(out), "nothing unfinished is left behind"
+
+
+def limit_file_size():
+    "For a new process: no file may grow beyond 300 kB, as if the disk were full: less than an uncompressed scene."
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, -1))
 
 
 def test_full_disk_is_one_line_and_loses_nothing(place, whole, tmp_path):
-    "No file may grow beyond 300 kB, as if the disk were full: less than an uncompressed scene."
-    infer(place / "model", place / "scenes" / "s0.tif", tmp_path / "map")
-    before = outputs(tmp_path / "map")
-    run = command(
-        "--model-dir",
-        place / "model",
-        "--scenes",
-        place / "scenes",
-        "--out-dir",
-        tmp_path / "map",
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, -1)),
-    )
-    out, err = run.communicate()
-    last = err.strip().splitlines()[-1]
-    assert (
-        run.returncode == 1
-        and "scene s1 could not be written" in last
-        and "run again to go on" in last
-        and "Traceback" not in err
-    ), err
-    assert before.items() <= outputs(tmp_path / "map").items() and all(
-        not cog_faults(f) for f in (tmp_path / "map").glob("*.tif")
-    ), "what is there is as it was, and whole"
-    infer(place / "model", place / "scenes", tmp_path / "map")
-    assert outputs(tmp_path / "map") == outputs(whole)
+    out = tmp_path / "map"
+    infer(place / "model", place / "scenes" / "s0.tif", out)
+    before = map_digests(out)
+    run = start_map(place, out, preexec_fn=limit_file_size)
+    _, said = run.communicate()
+    assert run.returncode == 1, said
+    assert "scene s1 could not be written" in last_line(said), said
+    assert "run again to go on" in last_line(said), said
+    assert "Traceback" not in said, said
+    assert before.items() <= map_digests(out).items(), "what is there is as it was"
+    assert_whole_rasters(out)
+    infer(place / "model", place / "scenes", out)
+    assert map_digests(out) == map_digests(whole)
+
+
+def write_without_crs(path, rgb, transform):
+    size = dict(count=3, height=rgb.shape[1], width=rgb.shape[2], dtype="uint8", transform=transform)
+    with rasterio.open(path, "w", driver="GTiff", **size) as f:
+        f.write(rgb)
+
+
+BAD_SCENES = {
+    "cut": "cut.tif: rows",
+    "deep": "deep.tif is uint16, expected uint8",
+    "grey": "grey.tif has 1 band(s), expected R, G, B",
+    "lost": "lost.tif has no georeference",
+    "missing": "missing.tif cannot be opened",
+    "note": "note.tif cannot be opened",
+}
+
+
+def spoil_scenes(scenes):
+    "Writes the scenes of BAD_SCENES beside a good one, s2; a link without a target is the missing one."
+    with rasterio.open(scenes / "s2.tif") as f:
+        rgb, transform = f.read(), f.transform
+    (scenes / "s2.tif").rename(scenes / "cut.tif")
+    cut_off(scenes / "cut.tif")
+    write_raster(scenes / "deep.tif", rgb.astype("uint16"), transform)
+    write_raster(scenes / "grey.tif", rgb[:1], transform)
+    write_without_crs(scenes / "lost.tif", rgb, transform)
+    (scenes / "missing.tif").symlink_to(scenes / "away" / "missing.tif")
+    (scenes / "note.tif").write_text("no raster")
 
 
 def test_bad_scenes_are_listed_and_the_rest_is_finished(place, whole, tmp_path):
-    scenes = tmp_path / "scenes"
-    scenes.mkdir()
-    for k in (0, 5):
-        (scenes / f"s{k}.tif").write_bytes((place / "scenes" / f"s{k}.tif").read_bytes())
-    content = (place / "scenes" / "s2.tif").read_bytes()
-    (scenes / "s2.tif").write_bytes(content[: len(content) // 2])
-    run = command("--model-dir", place / "model", "--scenes", scenes, "--out-dir", tmp_path / "map")
-    out, err = run.communicate()
-    assert (
-        run.returncode == 1
-        and "1 of 3 scenes failed, the rest is finished" in err.splitlines()[-1]
-        and "s2.tif" in err.splitlines()[-1]
-        and "Traceback" not in err
-    ), err
-    made, expected = outputs(tmp_path / "map"), outputs(whole)
-    assert all(
-        made[f"{s}_{kind}.tif"] == expected[f"{s}_{kind}.tif"] for s in ("s0", "s5") for kind in ("mask", "probability")
-    ), "a scene's result depends on that scene alone"
-    assert (
-        list(json.loads((tmp_path / "map" / "inference_log.json").read_text())["scenes_failed"]) == ["s2"]
-        and (tmp_path / "map" / "map.html").exists()
-    )
+    scenes, out = copy_scenes(place, tmp_path / "scenes", ["s0", "s2", "s5"]), tmp_path / "map"
+    spoil_scenes(scenes)
+    run = start_map(place, out, scenes=scenes)
+    _, said = run.communicate()
+    assert run.returncode == 1, said
+    assert "6 of 8 scenes failed, the rest is finished" in last_line(said), said
+    assert "Traceback" not in said, said
+    failed = read_json(out / "inference_log.json")["scenes_failed"]
+    assert list(failed) == list(BAD_SCENES)
+    for name, reason in BAD_SCENES.items():
+        assert reason in failed[name], failed[name]
+        assert "\n" not in failed[name], failed[name]
+        assert f"{name}.tif" in last_line(said), said
+    made, expected = map_digests(out), map_digests(whole)
+    for raster in (f"{scene}_{kind}.tif" for scene in ("s0", "s5") for kind in RASTERS):
+        assert made[raster] == expected[raster], f"{raster}: a scene's result depends on that scene alone"
+    assert (out / "map.html").exists()
 
 
 def test_notebook_makes_the_same_map(place, whole, tmp_path):
-    done = subprocess.run(
-        [
-            "papermill",
-            "nbs/40_infer.ipynb",
-            str(tmp_path / "out.ipynb"),
-            "-p",
-            "model_dir",
-            str(place / "model"),
-            "-p",
-            "scenes",
-            str(place / "scenes"),
-            "-p",
-            "out_dir",
-            str(tmp_path / "map"),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    report, out = tmp_path / "out.ipynb", tmp_path / "map"
+    done = papermill("40_infer", report, model_dir=place / "model", scenes=place / "scenes", out_dir=out)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert outputs(tmp_path / "map") == outputs(whole)
-    report = json.dumps([c.get("outputs", []) for c in json.loads((tmp_path / "out.ipynb").read_text())["cells"]])
-    assert "20 million km" in report and "NOT reached" in report
+    assert map_digests(out) == map_digests(whole)
+    text = outputs_of(cells_of(report))
+    assert "20 million km" in text
+    assert "NOT reached" in text

@@ -13,7 +13,8 @@ def test_intervals_hold_what_the_threshold_achieves():
 def test_unseen_events_keep_intervals_honest_where_look_alikes_are_rare():
     """One set in five has seen no look-alike at all, and those promise most.
 
-    Resampling alone, which knows only what was seen, fails there; an unseen event makes the interval wide instead of wrong.
+    Resampling alone, which knows only what was seen, fails there.
+    An unseen event makes the interval wide instead of wrong.
     """
     rare = World(lookalikes=0.01, ratio=80)
     with mock.patch("rts_nb.scores.resampling.event_size", lambda sizes, typical: 0.0):
