@@ -96,7 +96,7 @@ def main(what):
         else:
             run = untrained_run(folder, "baseline", 512, tiles=360)
         whole = seconds(report, run)
-        passes = [json.loads(file.read_text()) for file in (run / "scores").glob("*.json")]
+        passes = [json.loads(file.read_text(encoding="utf-8")) for file in (run / "scores").glob("*.json")]
     network, scoring, tiles = (sum(p[key] for p in passes) for key in ("network_seconds", "seconds", "tiles"))
     ratio = whole / network
     print(f"{tiles} tiles in {len(passes)} passes: network {network:.1f} s, passes {scoring:.1f} s")

@@ -89,7 +89,7 @@ def peak_mb(function: Callable, *args) -> float:
 def _peak_of_call(function: Callable, args: tuple) -> float:
     "Not from ru_maxrss, which starts at what the parent held when it started this process."
     function(*args)
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmHWM"):
             return int(line.split()[1]) / 1024
     raise OSError("/proc/self/status has no line VmHWM; peak memory is read on Linux only")

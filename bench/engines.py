@@ -52,7 +52,7 @@ def write_table(folder, n, columns=100):
         box = f"{x * step},{-(y + 1) * step},{(x + 1) * step},{-y * step}"
         lines.append(f"t{k},{box},raster.tif")
     table = folder / "tiles.csv"
-    table.write_text("\n".join([*lines, ""]))
+    table.write_text("\n".join([*lines, ""]), encoding="utf-8")
     return table
 
 

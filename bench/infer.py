@@ -93,11 +93,11 @@ def untrained_model(config, calibrated, folder):
     save_weights(build_model(cfg.model, None), folder / "model.safetensors")
     for name in ("normalization_stats.json", "training_profile.json"):
         shutil.copy(resolve(calibrated) / name, folder)
-    calibration = json.loads((resolve(calibrated) / "calibration.json").read_text())
+    calibration = json.loads((resolve(calibrated) / "calibration.json").read_text(encoding="utf-8"))
     for entry in calibration["thresholds"].values():
         entry["threshold"] = 2.0
     calibration["predictor"] = signature(Predictor.from_dir(folder).settings)
-    (folder / "calibration.json").write_text(json.dumps(calibration))
+    (folder / "calibration.json").write_text(json.dumps(calibration), encoding="utf-8")
     return folder
 
 

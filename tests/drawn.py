@@ -98,5 +98,5 @@ def draw_public_images(folder):
         for y, x in places:
             ring = [x, y, x + 40, y, x + 40, y + 40, x, y + 40]
             annotations.append(dict(id=len(annotations), image_id=number, segmentation=[ring]))
-    (folder / "coco_drawn.json").write_text(json.dumps(dict(images=images, annotations=annotations)))
+    (folder / "coco_drawn.json").write_text(json.dumps(dict(images=images, annotations=annotations)), encoding="utf-8")
     return folder

@@ -41,7 +41,7 @@ def last_line(text):
 
 
 def read_json(path):
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def cells_of(report):

@@ -138,7 +138,7 @@ def main(root, out):
             validation=validation,
             tiles=histogram.table.column("tile_id"),
         )
-        Path(f"{out}-{world}-{rank}.json").write_text(json.dumps(result))
+        Path(f"{out}-{world}-{rank}.json").write_text(json.dumps(result), encoding="utf-8")
         if rank == 0:
             save_weights(trainer.ema_model, f"{out}-{world}-averaged.safetensors")
             save_weights(trainer.model, f"{out}-{world}-model.safetensors")

@@ -270,15 +270,15 @@ def test_runs_of_different_configs_are_refused_in_one_line(run, tmp_path):
     final_evaluation(run)
     other = Path(shutil.copytree(run, run.parent / "seed-43", ignore=shutil.ignore_patterns(".lock")))
     config, out = other / "config.yaml", tmp_path / "out.ipynb"
-    of_seed_43 = config.read_text().replace("seed: 42", "seed: 43")
+    of_seed_43 = config.read_text(encoding="utf-8").replace("seed: 42", "seed: 43")
 
-    config.write_text(of_seed_43.replace("epochs: 3", "epochs: 4"))
+    config.write_text(of_seed_43.replace("epochs: 3", "epochs: 4"), encoding="utf-8")
     done = papermill("50_report", out, runs=run.parent / "seed-*")
     assert done.returncode != 0
     assert "is of another config than" in last_line(done.stderr), done.stderr[-600:]
 
-    config.write_text(of_seed_43)
+    config.write_text(of_seed_43, encoding="utf-8")
     done = papermill("50_report", out, runs=run.parent / "seed-*")
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "seed 43" in out.read_text()
-    assert " ± 0.000" in out.read_text()
+    assert "seed 43" in out.read_text(encoding="utf-8")
+    assert " ± 0.000" in out.read_text(encoding="utf-8")

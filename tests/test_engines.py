@@ -90,7 +90,7 @@ def map_chunk(place, folder, k):
     "Maps two scenes, named in a table, into a folder of their own; the folder."
     table, out = folder / f"part{k}.csv", folder / f"map{k}"
     rows = [f"s{i},{place}/scenes/s{i}.tif" for i in (2 * k, 2 * k + 1)]
-    table.write_text("\n".join(["tile_id,path", *rows, ""]))
+    table.write_text("\n".join(["tile_id,path", *rows, ""]), encoding="utf-8")
     run = start_infer("--tile-list", table, "--model-dir", place / "model", "--out-dir", out)
     assert run.wait() == 0, run.stderr.read()
     return out
@@ -224,7 +224,7 @@ def test_tasks_are_retried(cluster, tmp_path):
 
     def task(name, n_failures, fail):
         tries = tmp_path / name
-        with tries.open("a") as f:
+        with tries.open("a", encoding="utf-8") as f:
             f.write("x")
         if tries.stat().st_size <= n_failures:
             fail()

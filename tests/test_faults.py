@@ -101,11 +101,11 @@ def set_cell(root, tile, column, value):
 
 
 def table_lines(root):
-    return (root / "metadata.csv").read_text().splitlines()
+    return (root / "metadata.csv").read_text(encoding="utf-8").splitlines()
 
 
 def write_lines(root, lines):
-    (root / "metadata.csv").write_text("\n".join(lines) + "\n")
+    (root / "metadata.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def repeat_line(root):
@@ -119,11 +119,11 @@ def drop_line(root):
 
 
 def read_splits(root):
-    return yaml.safe_load((root / "splits.yaml").read_text())
+    return yaml.safe_load((root / "splits.yaml").read_text(encoding="utf-8"))
 
 
 def write_splits(root, splits):
-    (root / "splits.yaml").write_text(yaml.safe_dump(splits))
+    (root / "splits.yaml").write_text(yaml.safe_dump(splits), encoding="utf-8")
 
 
 def split_of_region(splits):
@@ -187,7 +187,10 @@ STATISTICS = "normalization_stats.json"
 FILE_FAULTS = {
     "truncated TIFF": (lambda root: truncate(root, "rgb"), f"{RGB}: cannot be read"),
     "truncated EXTRA": (lambda root: truncate(root, "extra"), f"{EXTRA}: cannot be read"),
-    "not a TIFF": (lambda root: file_of(root, "label").write_text("moved"), f"{LABEL}: cannot be read"),
+    "not a TIFF": (
+        lambda root: file_of(root, "label").write_text("moved", encoding="utf-8"),
+        f"{LABEL}: cannot be read",
+    ),
     "missing RGB": (lambda root: remove(root, "rgb"), f"{RGB}: is missing"),
     "missing label": (lambda root: remove(root, "label"), f"{LABEL}: is missing"),
     "missing EXTRA": (lambda root: remove(root, "extra"), f"{EXTRA}: is missing"),
@@ -275,7 +278,7 @@ TABLE_FAULTS = {
         "metadata.csv cannot be read",
     ),
     "another table": (
-        lambda root: (root / "metadata.csv").write_text("a,b\n1,2\n"),
+        lambda root: (root / "metadata.csv").write_text("a,b\n1,2\n", encoding="utf-8"),
         "metadata.csv lacks the columns Tile_id",
     ),
 }
@@ -288,7 +291,7 @@ SPLIT_FAULTS = {
     ),
     "empty split": (empty_val, "split val: splits.yaml: has no positive tile"),
     "unreadable yaml": (
-        lambda root: (root / "splits.yaml").write_text("train: [a\nval: b"),
+        lambda root: (root / "splits.yaml").write_text("train: [a\nval: b", encoding="utf-8"),
         "splits.yaml is not readable",
     ),
 }

@@ -83,7 +83,7 @@ def test_rooms_import_only_what_stands_above():
     seen, backward = 0, []
     for path in MODULES:
         importer = name_of(path)
-        for imported in imported_modules(path.read_text(), importer, set(names)):
+        for imported in imported_modules(path.read_text(encoding="utf-8"), importer, set(names)):
             seen += 1
             if position(imported, numbers) >= position(importer, numbers):
                 backward.append(f"{importer} imports {imported}")
@@ -109,14 +109,14 @@ def test_one_meaning_a_name():
     "A public name is defined in one module; `main` is every command's."
     where: dict[str, list[str]] = {}
     for path in MODULES:
-        for name in set(re.findall(r"^(?:def|class) ([a-zA-Z]\w*)", path.read_text(), re.M)):
+        for name in set(re.findall(r"^(?:def|class) ([a-zA-Z]\w*)", path.read_text(encoding="utf-8"), re.M)):
             where.setdefault(name, []).append(name_of(path))
     several = {name: places for name, places in where.items() if len(places) > 1 and name != "main"}
     assert several == {}
 
 
 def test_pytest_collects_nothing_from_the_package():
-    assert [name_of(path) for path in MODULES if re.search(r"^def test_", path.read_text(), re.M)] == []
+    assert [name_of(path) for path in MODULES if re.search(r"^def test_", path.read_text(encoding="utf-8"), re.M)] == []
 
 
 def test_tops_of_the_order_exist():
@@ -129,7 +129,7 @@ def test_tops_of_the_order_exist():
 
 @pytest.mark.parametrize("path", MODULES, ids=identify)
 def test_module_is_small(path):
-    lines = non_blank(path.read_text())
+    lines = non_blank(path.read_text(encoding="utf-8"))
     assert lines <= 400, f"{lines} lines; split it along its ideas"
 
 
@@ -164,7 +164,7 @@ def test_mypy():
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=identify)
 def test_notebook_is_light(path):
-    text, notebook = path.read_text(), json.loads(path.read_text())
+    text, notebook = path.read_text(encoding="utf-8"), json.loads(path.read_text(encoding="utf-8"))
     code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
     assert len(text) < 2e6, f"{len(text) / 1e6:.1f} MB"
     assert notebook["metadata"]["kernelspec"]["name"] == "python3"
@@ -186,7 +186,7 @@ def test_outputs_are_fresh():
 @pytest.mark.parametrize("name", REPORTS)
 def test_report_is_thin(name):
     "One tagged cell of parameters, checked right after; no library code behind it."
-    cells = json.loads((ROOT / "nbs" / f"{name}.ipynb").read_text())["cells"]
+    cells = json.loads((ROOT / "nbs" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     tagged = [k for k, cell in enumerate(cells) if "parameters" in cell["metadata"].get("tags", [])]
     assert len(tagged) == 1
     after = ["".join(cell["source"]) for cell in cells[tagged[0] + 1 :] if cell["cell_type"] == "code"]
@@ -198,7 +198,7 @@ def test_report_is_thin(name):
 @pytest.mark.parametrize("name", REPORTS)
 def test_papermill_knows_every_parameter(name):
     "`papermill --help-notebook` prints each with its type; a quoted = in a comment would hide one."
-    cells = json.loads((ROOT / "nbs" / f"{name}.ipynb").read_text())["cells"]
+    cells = json.loads((ROOT / "nbs" / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
     source = next("".join(c["source"]) for c in cells if "parameters" in c["metadata"].get("tags", []))
     typed = re.findall(r"^(\w+): (\w+) = ", source, re.M)
     assert len(typed) == len([line for line in source.splitlines() if line and not line.startswith("#")])
@@ -211,12 +211,12 @@ def test_papermill_knows_every_parameter(name):
 
 
 def test_readme_in_step():
-    assert (ROOT / "README.md").read_text() == readme(), "run make readme"
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == readme(), "run make readme"
 
 
 def linked_files(path):
     "The local files that a page links to."
-    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
+    for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
         if not re.match(r"(https?:|mailto:|#)", target):
             yield target.split("#")[0]
 
@@ -232,7 +232,7 @@ def test_links_of_notebooks_resolve():
     pattern = re.compile(r"\]\((?!https?:|#|attachment:)([^)\s#]+)[^)]*\)")
     broken = []
     for path in NOTEBOOKS:
-        for cell in json.loads(path.read_text())["cells"]:
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
             if cell["cell_type"] == "markdown":
                 for target in pattern.findall("".join(cell["source"])):
                     if not (path.parent / target).exists():
@@ -241,13 +241,15 @@ def test_links_of_notebooks_resolve():
 
 
 def test_requirements_are_exact():
-    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    lines = [
+        line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    ]
     assert all(re.fullmatch(r"[\w.-]+==[\w.+!]+", line) for line in lines if line)
 
 
 def test_precommit_runs_the_pinned_tools():
     "Local hooks only: what pre-commit runs is what requirements.txt pins."
-    text = (ROOT / ".pre-commit-config.yaml").read_text()
+    text = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     assert re.findall(r"repo: (\S+)", text) == ["local"]
     assert {"ruff", "mypy"} <= set(re.findall(r"entry: (\w+)", text))
 
@@ -264,7 +266,10 @@ def test_container_sets_what_the_environment_sets():
 
     It names no secret, opens no port and runs as an ordinary user.
     """
-    makefile, docker = (ROOT / "Makefile").read_text(), (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    makefile, docker = (
+        (ROOT / "Makefile").read_text(encoding="utf-8"),
+        (ROOT / "Dockerfile").read_text(encoding="utf-8").replace("\\\n", " "),
+    )
     settings = dict(s.split("=", 1) for s in re.search(r"^SETTINGS := (.*)$", makefile, re.M)[1].split())
     given = dict(re.findall(r"(\w+)=(\S+)", " ".join(re.findall(r"^ENV (.*)$", docker, re.M))))
     assert settings.items() <= given.items() and given["RTS_CONFIG"] == "configs/baseline.yaml"
@@ -273,5 +278,5 @@ def test_container_sets_what_the_environment_sets():
     steps = [line for line in docker.splitlines() if not line.startswith("#")]
     assert not any(line.startswith(("EXPOSE", "ADD")) for line in steps)
     assert [line for line in steps if line.startswith("USER")] == ["USER 1000"]
-    ignored = set((ROOT / ".dockerignore").read_text().split())
+    ignored = set((ROOT / ".dockerignore").read_text(encoding="utf-8").split())
     assert {".git", "data", "runs", ".venv", "**/.env*"} <= ignored

@@ -153,7 +153,7 @@ def spoil_scenes(scenes):
     write_raster(scenes / "grey.tif", rgb[:1], transform)
     write_without_crs(scenes / "lost.tif", rgb, transform)
     (scenes / "missing.tif").symlink_to(scenes / "away" / "missing.tif")
-    (scenes / "note.tif").write_text("no raster")
+    (scenes / "note.tif").write_text("no raster", encoding="utf-8")
 
 
 def test_bad_scenes_are_listed_and_the_rest_is_finished(place, whole, tmp_path):

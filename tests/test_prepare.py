@@ -110,14 +110,14 @@ def laid_out(tmp_path):
 def test_prepare_computes_what_is_missing(laid_out):
     "Statistics and pixels by split, as they were when the dataset was made; also where a summary lacks pixels."
     section = DataConfig(root=str(laid_out), tile_size=32)
-    counted = {name: (laid_out / name).read_text() for name in (SUMMARY, STATISTICS)}
+    counted = {name: (laid_out / name).read_text(encoding="utf-8") for name in (SUMMARY, STATISTICS)}
     for name in counted:
         (laid_out / name).unlink()
     assert prepare(section) == laid_out
-    assert {name: (laid_out / name).read_text() for name in counted} == counted
-    (laid_out / SUMMARY).write_text('{"train": {"tiles": 4}}')
+    assert {name: (laid_out / name).read_text(encoding="utf-8") for name in counted} == counted
+    (laid_out / SUMMARY).write_text('{"train": {"tiles": 4}}', encoding="utf-8")
     prepare(section)
-    assert (laid_out / SUMMARY).read_text() == counted[SUMMARY]
+    assert (laid_out / SUMMARY).read_text(encoding="utf-8") == counted[SUMMARY]
 
 
 @pytest.mark.parametrize(

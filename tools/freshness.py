@@ -40,7 +40,7 @@ def closure(names: set[str], imports: dict[str, set[str]]) -> set[str]:
 
 def digests(root: Path = ROOT) -> dict[Path, str]:
     "The digest that each notebook should carry: of its code cells and of all modules that it depends on."
-    sources = {name_of(path, root): path.read_text() for path in modules(root)}
+    sources = {name_of(path, root): path.read_text(encoding="utf-8") for path in modules(root)}
     known = set(sources)
     imports = {name: set(imported_modules(source, name, known)) for name, source in sources.items()}
     result = {}
@@ -58,7 +58,7 @@ def digests(root: Path = ROOT) -> dict[Path, str]:
 
 def carried(path: Path) -> str | None:
     "The digest that a notebook carries; None if it has none."
-    return json.loads(path.read_text())["metadata"].get("rts_nb", {}).get("digest")
+    return json.loads(path.read_text(encoding="utf-8"))["metadata"].get("rts_nb", {}).get("digest")
 
 
 def stale(root: Path = ROOT) -> list[Path]:

@@ -50,7 +50,7 @@ def modules(root: Path = ROOT) -> list[Path]:
 
 def code_cells(path: Path) -> list[str]:
     "The sources of a notebook's code cells."
-    cells = json.loads(path.read_text())["cells"]
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     return ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
 
 
@@ -101,7 +101,7 @@ def non_blank(source: str) -> int:
 
 def functions(module: Path) -> Iterator[int]:
     "The length of every function and method of a module, in lines."
-    for node in ast.walk(ast.parse(module.read_text())):
+    for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield (node.end_lineno or node.lineno) - node.lineno + 1
 
@@ -128,7 +128,7 @@ def measures(root: Path = ROOT) -> dict[str, str]:
     cells = [source for path in notebooks(root) for source in code_cells(path)]
     lines = [line for source in cells for line in source.splitlines() if line.strip()]
     lengths = sorted(length for module in modules(root) for length in functions(module))
-    sizes = sorted(non_blank(module.read_text()) for module in modules(root))
+    sizes = sorted(non_blank(module.read_text(encoding="utf-8")) for module in modules(root))
     cell_sizes = [non_blank(source) for source in cells if source.strip()]
     lessons = [source for source in cells if is_lesson(source)]
     wide, wider = (sum(len(line) > limit for line in lines) / len(lines) for limit in (120, 140))

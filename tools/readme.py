@@ -33,6 +33,6 @@ def readme() -> str:
 if __name__ == "__main__":
     file = ROOT / "README.md"
     if "--write" in sys.argv:
-        file.write_text(readme())
-    elif file.read_text() != readme():
+        file.write_text(readme(), encoding="utf-8")
+    elif file.read_text(encoding="utf-8") != readme():
         sys.exit("README.md is not what nbs/index.ipynb gives; run make readme")

@@ -37,7 +37,7 @@ def look_key(calibration: dict[str, Any]) -> str:
 def looks_of(run_dir: str | os.PathLike) -> list[dict[str, Any]]:
     "The recorded looks at the test split, oldest first."
     file = Path(resolve(run_dir)) / "test_looks.json"
-    return json.loads(file.read_text()) if file.exists() else []
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
 
 
 def recorded_look(run_dir: str | os.PathLike) -> dict[str, Any] | None:

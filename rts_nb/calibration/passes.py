@@ -127,7 +127,7 @@ def load_scores(stem: Path) -> Scores | None:
         return None
     histogram = ScoreHistogram.load(stem.with_suffix(".pixels.npz"))
     objects = ObjectCounts.load(stem.with_suffix(".objects.npz"))
-    return Scores(histogram, objects, json.loads(info.read_text()))
+    return Scores(histogram, objects, json.loads(info.read_text(encoding="utf-8")))
 
 
 def score_split(predictor: Predictor, cfg: Config, run_dir: str | os.PathLike, split: str) -> Scores:

@@ -70,7 +70,7 @@ def load_calibration(run_dir: str | os.PathLike) -> dict[str, Any]:
     if not file.exists():
         found = f"{show_path(file.parent)} has no calibration.json"
         raise RunError(f"{found}; calibrate it with nbs/30_calibrate.ipynb")
-    calibration = json.loads(file.read_text())
+    calibration = json.loads(file.read_text(encoding="utf-8"))
     lacking = ", ".join(key for key in NEEDED_KEYS if key not in calibration)
     if lacking:
         found = f"{show_path(file)} lacks {lacking}: an earlier version wrote it"

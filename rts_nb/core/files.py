@@ -103,7 +103,7 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
 def write_json(path: str | os.PathLike, content: Any) -> None:
     "Writes `content` as indented JSON, whole or not at all."
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 # %% ../../nbs/core/00_files.ipynb #cff7e9b5
 RAW_FILE_VRT = (

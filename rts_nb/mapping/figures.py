@@ -132,7 +132,7 @@ def draw_area_histogram(ax: Axes, areas: pd.Series, min_area_m2: float) -> None:
 # %% ../../nbs/mapping/15_figures.ipynb #fd0de9c5
 def show_detection_sizes(out_dir: str | os.PathLike) -> Figure:
     "The distribution of the slumps' areas, and how sure the model is of each."
-    slumps, log = read_slumps(out_dir), json.loads((Path(resolve(out_dir)) / LOG).read_text())
+    slumps, log = read_slumps(out_dir), json.loads((Path(resolve(out_dir)) / LOG).read_text(encoding="utf-8"))
     areas = slumps["area_m2"].clip(lower=1.0)
     fig, (left, right) = plt.subplots(1, 2, sharex=True, figsize=(7.6, 2.9), dpi=110, layout="constrained")
     draw_area_histogram(left, areas, log["min_area_m2"])

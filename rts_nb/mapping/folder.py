@@ -129,7 +129,7 @@ def start_map(out: Path, settings: dict, fresh=False) -> None:
         clear_map(out)
     if not manifest.exists():
         write_json(manifest, settings)
-    changes = changed_settings(json.loads(manifest.read_text()), settings)
+    changes = changed_settings(json.loads(manifest.read_text(encoding="utf-8")), settings)
     if changes:
         found = f"{show_path(out)} holds a map of another model or other settings ({describe_changes(changes)})"
         raise RunError(f"{found}; choose another out_dir, or fresh=True to replace it")

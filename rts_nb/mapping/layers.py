@@ -91,7 +91,7 @@ def write_mosaic(path: str | os.PathLike, rasters: Sequence[Path], tags: dict[st
     grids = [read_grid(raster) for raster in rasters]
     text = mosaic_xml(Path(path).parent, grids, tags or {})
     with atomic(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 # %% ../../nbs/mapping/10_layers.ipynb #227e879e
 FIXED_DATE = "2000-01-01T00:00:00.000Z"

@@ -101,7 +101,7 @@ def finished_log(out: Path, scenes: dict[str, Scene]) -> dict | None:
     path = out / LOG
     if not path.exists() or not all(finished_scene(out, name, scene) for name, scene in scenes.items()):
         return None
-    log = json.loads(path.read_text())
+    log = json.loads(path.read_text(encoding="utf-8"))
     is_complete = not log["scenes_failed"] and log["scenes"] == read_records(out)
     return log if is_complete else None
 

@@ -46,7 +46,7 @@ def read_map(path: str | os.PathLike) -> FinishedMap:
     if not all((folder / name).is_file() for name in (MANIFEST, LOG)):
         found = f"{show_path(folder)} holds no finished map (no {MANIFEST} or no {LOG})"
         raise RunError(f"{found}; {way_out}")
-    settings, log = (json.loads((folder / name).read_text()) for name in (MANIFEST, LOG))
+    settings, log = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (MANIFEST, LOG))
     for record in log["scenes"]:
         name = record["scene"]
         if not all((folder / file).exists() for file in scene_outputs(name)):

@@ -92,7 +92,7 @@ def page_content(out: Path, most: int) -> dict:
     largest = slumps.nlargest(most, "area_m2").itertuples()
     return dict(
         title=title,
-        caveats=json.loads((out / LOG).read_text())["warnings"],
+        caveats=json.loads((out / LOG).read_text(encoding="utf-8"))["warnings"],
         view_box=" ".join(f"{value:.1f}" for value in view_box),
         scenes=[dict(name=name, path=svg_path(box, left, top)) for name, box in boxes.items()],
         graticule=graticule_items(boxes),

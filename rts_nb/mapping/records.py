@@ -46,12 +46,12 @@ def scene_outputs(name: str) -> list[str]:
 # %% ../../nbs/mapping/08_records.ipynb #9b8a6939
 def read_records(out: Path) -> list[dict]:
     "The records of all finished scenes of a map, by name."
-    return [json.loads(path.read_text()) for path in sorted((out / "parts").glob("*.json"))]
+    return [json.loads(path.read_text(encoding="utf-8")) for path in sorted((out / "parts").glob("*.json"))]
 
 # %% ../../nbs/mapping/08_records.ipynb #c06af4f7
 def finished_scene(out: Path, name: str, scene: Scene) -> bool:
     "Whether a scene of that name and these files is finished in a map."
     record = record_path(out, name)
-    if not record.exists() or json.loads(record.read_text())["source"] != scene_stamp(scene):
+    if not record.exists() or json.loads(record.read_text(encoding="utf-8"))["source"] != scene_stamp(scene):
         return False
     return all((out / f"{name}_{kind}.tif").exists() for kind in ("probability", "mask"))

@@ -180,7 +180,10 @@ def no_profile_figure() -> Figure:
 # %% ../../nbs/mapping/01_shift.ipynb #c08c8104
 def show_shift(out_dir: str | os.PathLike, model_dir: str | os.PathLike) -> Figure:
     "Histograms of a map (black) against those of training (grey); a figure that says so where there is no profile."
-    log, profile = json.loads((Path(resolve(out_dir)) / LOG).read_text()), load_training_profile(model_dir)
+    log, profile = (
+        json.loads((Path(resolve(out_dir)) / LOG).read_text(encoding="utf-8")),
+        load_training_profile(model_dir),
+    )
     histograms = sum_histograms(profile, log["scenes"])
     if profile is None or histograms is None:
         return no_profile_figure()

@@ -89,4 +89,4 @@ PROFILE_FILE = "training_profile.json"
 def load_training_profile(model_dir: str | os.PathLike) -> dict | None:
     "The content of training_profile.json in a run directory, or None if it has none."
     path = Path(resolve(model_dir)) / PROFILE_FILE
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None

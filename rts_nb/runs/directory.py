@@ -33,7 +33,7 @@ def check_writable(run_dir: Path) -> None:
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         probe = run_dir / f".probe-{os.getpid()}"
-        probe.write_text("")
+        probe.write_text("", encoding="utf-8")
         probe.unlink()
     except OSError as e:
         found = f"run directory {show_path(run_dir)} cannot be written ({e.strerror or e})"
@@ -47,7 +47,7 @@ def acquire(lock: FileLock, run_dir: Path, holder: Path, wait: bool) -> None:
             lock.acquire(timeout=0.5)
             return
         except Timeout:
-            holds_it = holder.read_text() if holder.exists() else ""
+            holds_it = holder.read_text(encoding="utf-8") if holder.exists() else ""
         if holds_it.startswith("train") and not wait:
             found = f"run directory {show_path(run_dir)} is taken by {holds_it}"
             raise RunError(f"{found}; wait for it, or name another one with run_dir")
@@ -61,7 +61,7 @@ def lock_run(run_dir: str | os.PathLike, by="train", wait=False) -> Iterator[Pat
     lock, holder = FileLock(f"{folder}/.lock"), folder / ".holder"
     acquire(lock, folder, holder, wait)
     try:
-        holder.write_text(f"{by} (process {os.getpid()} on {platform.node()})")
+        holder.write_text(f"{by} (process {os.getpid()} on {platform.node()})", encoding="utf-8")
         yield folder
     finally:
         holder.unlink(missing_ok=True)
@@ -92,7 +92,7 @@ def load_run(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
         if not (folder / name).exists():
             found = f"{show_path(folder)} has no {name}; it is not a finished run"
             raise RunError(f"{found}: train it with nbs/20_train.ipynb")
-    return load_config(folder / "config.yaml"), json.loads((folder / "metrics.json").read_text())
+    return load_config(folder / "config.yaml"), json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 # %% ../../nbs/runs/01_directory.ipynb #7210b716
 def open_run_data(cfg: Config) -> tuple[Any, pd.DataFrame, dict]:

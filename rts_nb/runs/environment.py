@@ -91,7 +91,7 @@ def version_faults() -> list[str]:
         return ["requirements.txt is not here"]
     installed = {normalized_name(d.metadata["Name"]): d.version for d in importlib.metadata.distributions()}
     faults = []
-    for name, pinned in read_pins(file.read_text()).items():
+    for name, pinned in read_pins(file.read_text(encoding="utf-8")).items():
         found = installed.get(normalized_name(name), "absent")
         if found.split("+")[0] != pinned:  # a local version such as 2.14.1+cu130 is the pinned one
             faults.append(f"{name} {found}, pinned {pinned}")

@@ -44,7 +44,7 @@ def report_path(injected: str | os.PathLike | None = None) -> Path | None:
 def read_expected(run_dir: str | os.PathLike) -> dict[str, dict]:
     "Report → path and time of the note, for reports that are still to be collected."
     file = Path(run_dir) / "notebooks" / "expected.json"
-    return json.loads(file.read_text()) if file.exists() else {}
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def expect_report(run_dir: str | os.PathLike, report: str, path: str | os.PathLike | None) -> None:
@@ -58,7 +58,7 @@ def expect_report(run_dir: str | os.PathLike, report: str, path: str | os.PathLi
 def report_state(path: str | os.PathLike, noted: str) -> str:
     "'ready' where the notebook was running at `noted` and has ended, 'other' for another run's, else 'later'."
     try:
-        times = json.loads(Path(path).read_text())["metadata"]["papermill"]
+        times = json.loads(Path(path).read_text(encoding="utf-8"))["metadata"]["papermill"]
     except (OSError, ValueError, KeyError):  # not written yet, or just being written
         return "later"
     if not times.get("end_time"):

@@ -88,7 +88,7 @@ class Tracker:
 
     def known(self) -> dict:
         "What mlflow.json says, if it is of this store."
-        known = json.loads(self.file.read_text()) if self.file.exists() else {}
+        known = json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
         return known if known.get("store") == store_name() else {}
 
     @contextlib.contextmanager
@@ -201,8 +201,8 @@ def log_run(run_dir: str | os.PathLike) -> None:
     "Logs a finished run from its directory, to its MLflow run or, if it has none in this store, to a new one."
     folder = Path(run_dir)
     cfg, metrics = load_run(folder)
-    recorded = json.loads((folder / "environment.json").read_text())
-    stats = json.loads((folder / "normalization_stats.json").read_text())
+    recorded = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
+    stats = json.loads((folder / "normalization_stats.json").read_text(encoding="utf-8"))
     tracker = Tracker(folder, cfg.tracking.experiment)
     tracker.log_params(run_parameters(cfg, recorded, stats))
     for row in metrics["history"]:

@@ -339,7 +339,7 @@ def load_config(
 def save_config(cfg: Config, path: str | os.PathLike):
     "Writes the resolved description, which `load_config` reads back."
     plain = cfg.model_dump(mode="json", exclude_none=False)
-    Path(path).write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True))
+    Path(path).write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 # %% ../../nbs/settings/00_config.ipynb #08e80859
 def dotted(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -333,7 +333,7 @@ def _resume_or_clear(folder: Path, plan: dict):
     "Makes the folder that a dataset is prepared in; finished tiles stay if they are of the same plan."
     plan_file = folder / "plan.json"
     wanted = json.dumps(plan, sort_keys=True, default=str)
-    found = plan_file.read_text() if plan_file.exists() else None
+    found = plan_file.read_text(encoding="utf-8") if plan_file.exists() else None
     if found == wanted:
         finished = file_stems(folder, FOLDERS["label"]) or ()
         print(f"{len(finished)} tiles are there from a call that was cut off; continuing")
@@ -345,7 +345,7 @@ def _resume_or_clear(folder: Path, plan: dict):
     for partial in folder.rglob(".????????.*"):
         partial.unlink()  # a temporary file of `atomic`, left by a killed call
     with atomic(plan_file) as temporary:
-        temporary.write_text(wanted)
+        temporary.write_text(wanted, encoding="utf-8")
 
 # %% ../../nbs/tiles/00_layout.ipynb #efb2e409
 def lock_preparation(root: str | os.PathLike) -> FileLock:

@@ -84,7 +84,7 @@ def read_public_outlines(folder: Path) -> dict[str, list[tuple[str, Polygon]]]:
     "(uid, polygon in pixels) pairs by file name, from the COCO files of the set."
     outlines: dict[str, list[tuple[str, Polygon]]] = {}
     for file in sorted(folder.glob("coco*.json")):
-        coco = json.loads(file.read_text())
+        coco = json.loads(file.read_text(encoding="utf-8"))
         names = {image["id"]: image["file_name"] for image in coco["images"]}
         for annotation in coco["annotations"]:
             uid = f"{file.stem}-{annotation['id']}"

@@ -184,7 +184,7 @@ def finish_run(trainer: Trainer, run_dir: Path, tracker: Tracker) -> None:
     confirmed = confirm_model(trainer, run_dir)
     profile = build_training_profile(trainer.cfg, trainer.root, trainer.tiles, run_dir)
     write_json(run_dir / "training_profile.json", profile)
-    recorded = json.loads((run_dir / "environment.json").read_text())
+    recorded = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
     write_json(run_dir / "metrics.json", run_metrics(trainer, confirmed, recorded.get("resumed", [])))
     log_run_files(tracker, run_dir)
 
@@ -260,7 +260,7 @@ def prepare_together(cfg: Config, run_dir: Path) -> tuple:
 def note_resumption(run_dir: Path, trainer: Trainer, checkpoint: str | None) -> None:
     "Adds to environment.json where in the training a run was resumed, from which checkpoint, when and on what."
     file = run_dir / "environment.json"
-    first, now = json.loads(file.read_text()), environment()
+    first, now = json.loads(file.read_text(encoding="utf-8")), environment()
     resumption = dict(
         after_epoch=trainer.epoch,
         after_step=len(trainer.steps),

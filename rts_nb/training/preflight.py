@@ -198,7 +198,7 @@ def noise_check(cfg: Config) -> Check:
     if not floors:
         guide = f"not measured: min delta {used:g} is the guide's"
         return worst_of("noise floor", "", warning=f"{guide}; 30_calibrate measures it on any checkpoint")
-    proposed = json.loads(floors[-1].read_text())["early_stopping_min_delta"]
+    proposed = json.loads(floors[-1].read_text(encoding="utf-8"))["early_stopping_min_delta"]
     differs = f"{show_path(floors[-1])} proposes {proposed:.4f}, early_stopping.min_delta is {used:g}"
     agrees = math.isclose(used, proposed, rel_tol=0.01)
     return worst_of("noise floor", f"measured: min delta {used:g}", warning="" if agrees else differs)

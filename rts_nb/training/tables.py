@@ -41,7 +41,7 @@ def describe_network(cfg: Config) -> str:
 def recorded_environment(run_dir: Path) -> dict[str, Any]:
     "The content of environment.json; empty where there is none."
     file = run_dir / "environment.json"
-    return json.loads(file.read_text()) if file.exists() else {}
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def describe_resumptions(run_dir: Path) -> str:
