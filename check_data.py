@@ -111,8 +111,19 @@ def run_config(args):
     return cfg.model_copy(update=dict(data=data))
 
 
+def lacks_computed(root):
+    "Whether a dataset is there without what `prepare` computes: statistics, or counts of the splits."
+    if is_virtual(root) or not (root / "metadata.csv").exists():
+        return False
+    return not all((root / name).exists() for name in ("normalization_stats.json", "splits_summary.json"))
+
+
 def dataset_faults(cfg, root):
     "What is wrong with the dataset, prepared first where that is needed; an error where there is none at all."
+    if lacks_computed(root):
+        faults = check_dataset(root, computed=False)
+        if faults:
+            return faults
     faults = []
     try:
         prepare(cfg.data)

@@ -18,6 +18,7 @@ from .core.files import ConfigError, DataError, file_of, is_virtual, resolve, sh
 from .core.section import parse_options
 from .tiles.checks import check_dataset  # noqa: F401 (promised here)
 from .tiles.cutting import tile_scenes
+from .tiles.imagery import describe_imagery, imagery_of_dataset
 from .tiles.layout import DataConfig, dataset_info, extra_of, load_tiles, lock_preparation, read_parsed
 from .tiles.public import find_public_images, import_public
 from .tiles.sample import make_sample
@@ -62,6 +63,25 @@ def complete_dataset(root: Path | str, cfg: DataConfig) -> Path | str:
         raise ConfigError(f"{shown} has no {', '.join(lacking)} ({found}); change data.extra_channels")
     return root
 
+# %% ../nbs/00_data.ipynb #c11b9e02
+def _match_percentiles(root, cfg: DataConfig) -> None:
+    "Computes statistics anew where they were clipped at other percentiles than `cfg` says; DataError if it cannot."
+    name = "normalization_stats.json"
+    stats = read_parsed(root, name, json.loads, "delete it, and it is computed anew")
+    found, wanted = list(stats.get("clip_percentiles", (1, 99))), list(cfg.clip_percentiles)
+    if found == wanted:
+        return
+    says = f"{show_path(file_of(root, name))} is of clip percentiles {found}, data.clip_percentiles is {wanted}"
+    way_out = f"set data.clip_percentiles={found}, or run python check_data.py once where it can"
+    if is_virtual(root):
+        raise DataError(f"{says}, and {show_path(root)} cannot be written; {way_out}")
+    computed = compute_stats(root, load_tiles(root), cfg.clip_percentiles)
+    try:
+        write_json(file_of(root, name), computed)
+    except OSError as error:
+        raise DataError(f"{says}, and it cannot be written ({error.strerror or error}); {way_out}") from None
+    print(f"{says}; computed anew")
+
 # %% ../nbs/00_data.ipynb #1ce9de0e
 def _make(cfg: DataConfig, root: Path, seed: int) -> None:
     "Generates or imports what the data section describes; another process may be faster."
@@ -89,7 +109,9 @@ def prepare(cfg: DataConfig, seed: int = 42) -> Path | str:
     root = resolve(cfg.root)
     if _lacks(root, "metadata.csv"):
         _make(cfg, Path(root), seed)
-    return complete_dataset(root, cfg)
+    complete_dataset(root, cfg)
+    _match_percentiles(root, cfg)
+    return root
 
 # %% ../nbs/00_data.ipynb #b2839ffd
 def parse_scene_options(options: str) -> dict[str, Any]:
@@ -119,10 +141,11 @@ def open_dataset(
     root: str | os.PathLike = "",  # of the dataset; empty: data/<source>
     tile_size: int = 0,  # pixels; 0: 512 for scenes, else 128, or what the dataset has
     seed: int = 42,
-    images: str = "",  # these five as the parameters of this report
+    images: str = "",  # these six as the parameters of this report
     scenes: str = "",
     polygons: str = "",
     extra: str = "",
+    dem: str = "",
     options: str = "",
 ) -> Path | str:
     "The root of a dataset, prepared from `source` if it is not there; DataError or ConfigError if that cannot be."
@@ -136,8 +159,8 @@ def open_dataset(
         return import_public(images or None, where, size, seed)
     if source == "scenes":
         more = parse_scene_options(options)
-        return tile_scenes(scenes, polygons, where, extra=extra, tile_size=size, seed=seed, **more)
-    return prepare(DataConfig(root=where, source=source, tile_size=size), seed)
+        return tile_scenes(scenes, polygons, where, extra=extra, dem=dem, tile_size=size, seed=seed, **more)
+    return prepare(DataConfig.model_validate(dict(root=where, source=source, tile_size=size)), seed)
 
 # %% ../nbs/00_data.ipynb #59e3936c
 def describe_call(source: str, root: str, seed: int) -> dict[str, Any]:
@@ -153,5 +176,7 @@ def describe_dataset(root: str | os.PathLike) -> dict[str, Any]:
     info = dataset_info(root)
     stats = load_stats(file_of(root, "normalization_stats.json"))
     report = info.pop("report", {})
+    info.pop("imagery", None)
+    imagery = {f"imagery: {name}": text for name, text in describe_imagery(imagery_of_dataset(root)).items()}
     statistics = f"{stats['n_tiles_used']} training tiles, {stats['computed_date']}"
-    return info | dict(statistics=statistics) | report
+    return info | imagery | dict(statistics=statistics) | report

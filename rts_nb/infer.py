@@ -9,6 +9,7 @@ __all__ = ['check_engine', 'check_matching', 'infer', 'map_or_merge', 'main']
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from .calibration.thresholds import caveats, load_calibration
@@ -21,8 +22,9 @@ from .mapping.matching import MATCHING_CAVEAT
 from .mapping.merging import merge_maps
 from .mapping.page import write_page
 from .mapping.shift import has_histograms
+from .predict.predictor import imagery_of_run
 from .predict.profile import load_training_profile
-from .predict.scenes import list_scenes
+from .predict.scenes import list_scenes, reading_options
 from .predict.views import check_settings
 from .settings.config import load_config
 
@@ -50,6 +52,10 @@ def infer(
     precision: str | None = None,  # None for that of the run
     engine="local",  # or 'ray'
     histogram_matching=False,  # bring the colours of each scene to those of training first
+    dem="",  # an elevation model (m), for channels that training computed from one
+    rgb_bands: str | Sequence[int] = "",  # of R, G, B (and NIR) in scenes that do not say so, like '3,2,1,4'
+    valid_mask="",  # a mask (0: do not use) for all scenes, or a pattern with {scene}; empty: those beside the scenes
+    channel_sources="",  # like 'nir=scene': instead of the source that training had
     **settings,  # of the predictor: batch_size and overlap freely, others only as calibrated
 ) -> dict:
     "Maps the scenes and gives the content of inference_log.json; scenes that failed are listed in it."
@@ -57,10 +63,12 @@ def infer(
     calibration = load_calibration(model_dir)
     settings = calibration["predictor"] | settings
     check_settings(calibration, load_config(Path(resolve(model_dir)) / "config.yaml").predict.replace(**settings))
-    found, out = list_scenes(scenes), Path(resolve(out_dir))
+    found = list_scenes(scenes, **reading_options(rgb_bands, valid_mask, dem, channel_sources))
+    out = Path(resolve(out_dir))
     if histogram_matching:
         check_matching(model_dir)
-    warnings = caveats(calibration) + [MATCHING_CAVEAT] * histogram_matching
+    _, assumed = imagery_of_run(model_dir)
+    warnings = caveats(calibration) + [MATCHING_CAVEAT] * histogram_matching + [assumed] * bool(assumed)
     with ENGINES[engine](model_dir, device, precision, settings) as mapper, lock_map(out) as work:
         shared = (mapper.settings, mapper.precision, min_area_m2, histogram_matching)
         job = MapJob(out, work, map_settings(model_dir, calibration, *shared), warnings)
@@ -77,7 +85,14 @@ def map_or_merge(given: Namespace) -> dict:
     "What the options of the command ask for; the content of inference_log.json."
     if given.merge:
         return merge_maps(given.merge, given.out_dir, given.model_dir)
-    options = dict(engine=given.engine, histogram_matching=given.histogram_matching)
+    options = dict(
+        engine=given.engine,
+        histogram_matching=given.histogram_matching,
+        dem=given.dem,
+        rgb_bands=given.rgb_bands,
+        valid_mask=given.valid_mask,
+        channel_sources=given.channel_sources,
+    )
     return infer(given.model_dir, given.scenes, given.out_dir, given.min_area_m2, given.fresh, **options)
 
 # %% ../nbs/40_infer.ipynb #b30b4eb4

@@ -1,4 +1,4 @@
-"""Forty ways of breaking a dataset: each is made from a good one, and check_data.py names tile and fault."""
+"""Sixty ways of breaking a dataset: each is made from a good one, and check_data.py names tile and fault."""
 
 import argparse
 import shutil
@@ -150,6 +150,78 @@ def empty_val(root):
     write_splits(root, splits)
 
 
+def fill_left_column(root, kind, value, tile=TILE):
+    "Sets the left column of all bands of a file."
+    rewrite(root, kind, lambda a: np.concatenate([np.full_like(a[:, :, :1], value), a[:, :, 1:]], axis=2), tile)
+
+
+def cover_slumps(root):
+    "RGB is 0 wherever the label has RTS."
+    with rasterio.open(file_of(root, "label")) as f:
+        label = f.read()
+    rewrite(root, "rgb", lambda a: a * (label != 1))
+
+
+def tag_white(root):
+    "A tile whose RTS pixels hold its nodata tag."
+    with rasterio.open(file_of(root, "label")) as f:
+        label = f.read()
+    rewrite(root, "rgb", lambda a: np.where(label == 1, 255, a).astype("u1"), nodata=255)
+
+
+def add_mask_file(root):
+    path = file_of(root, "rgb")
+    shutil.copy(file_of(root, "label"), path.with_name(f"{path.name}.msk"))
+
+
+def ignore_all_but_no_data(root):
+    "A negative tile whose right half has no data, and whose left half is ignored."
+    tile = a_negative(root)
+
+    def right_half(array, value):
+        return np.concatenate([array[..., : SIZE // 2], np.full_like(array[..., SIZE // 2 :], value)], axis=-1)
+
+    rewrite(root, "rgb", lambda a: right_half(a, 0), tile)
+    rewrite(root, "label", lambda a: right_half(np.full_like(a, 255), 0), tile)
+
+
+def drop_elevation(root):
+    "Relative elevation is 0 in all negative tiles."
+    table = read_table(root)
+    for tile in table.Tile_id[table.TrainClass == "Negative"]:
+        rewrite(root, "extra", lambda a: np.stack([a[0], a[1], 0 * a[2], a[3]]), tile)
+
+
+def share_slumps(root, n):
+    "The first n slumps have tiles in another split too."
+    uids = ";".join(f"shared {k}" for k in range(n))
+    set_cell(root, TILE, "UIDs", uids)
+    set_cell(root, tile_of_another_split(root), "UIDs", uids)
+
+
+def save_table(root, separator=",", encoding="utf-8"):
+    "metadata.csv as a spreadsheet may save it, with a region that is not ASCII."
+    text = (root / "metadata.csv").read_text(encoding="utf-8").replace("Sample 05", "Øst")
+    (root / "metadata.csv").write_text(text.replace(",", separator), encoding=encoding)
+
+
+def type_splits(root, text):
+    (root / "splits.yaml").write_text(text, encoding="utf-8")
+
+
+def brighten_training_tile(root):
+    "Another image of a training tile than statistics are of."
+    rewrite(root, "rgb", lambda a: np.maximum(a, 200))
+
+
+def make_fresh(root):
+    "A dataset laid out by hand, without what check_data.py computes, and of 16 bits."
+    for name in (STATISTICS, "splits_summary.json"):
+        (root / name).unlink()
+    for tile in read_table(root).Tile_id:
+        rewrite(root, "rgb", lambda a: a.astype("u2") * 16, tile)
+
+
 def set_keys(root, name, **changes):
     write_json(root / name, read_json(root / name) | changes)
 
@@ -240,6 +312,34 @@ PIXEL_FAULTS = {
         f"{EXTRA}: 1 values of re are NaN or infinite",
     ),
     "all-nodata tile": (lambda root: rewrite(root, "rgb", np.zeros_like), f"{RGB}: no pixel has data"),
+    "values of 0 and 1": (
+        lambda root: rewrite(root, "rgb", lambda a: (a > 100).astype("u1")),
+        f"{RGB}: found values 0 … 1, expected 0 … 255",
+    ),
+    "RTS without data": (cover_slumps, " RTS pixels where RGB has no data"),
+    "RTS on tagged pixels": (tag_white, " RTS pixels where RGB has no data"),
+    "mask beside a tile": (add_mask_file, f"{RGB}.msk: a mask in a file of its own is not read"),
+    "all-ignored negative": (
+        lambda root: rewrite(root, "label", lambda a: np.full_like(a, 255), a_negative(root)),
+        ".tif: every pixel is ignored (255)",
+    ),
+    "all-ignored but no data": (ignore_all_but_no_data, ".tif: every pixel with data is ignored (255)"),
+    "fill value by tag": (
+        lambda root: rewrite(root, "extra", set_pixel(-1234.5, band=2), nodata=-1234.5),
+        f"{EXTRA}: 1 values of re are the nodata value -1234.5 of the file",
+    ),
+    "fill value of elevation": (
+        lambda root: fill_left_column(root, "extra", -9999),
+        f"{EXTRA}: 32 values of re are outside of -3000 … 3000, such as -9999",
+    ),
+    "index in per cent": (
+        lambda root: rewrite(root, "extra", set_pixel(47)),
+        f"{EXTRA}: 1 values of ndvi are outside of -1 … 1, such as 47",
+    ),
+    "channel that tells the class": (
+        drop_elevation,
+        "EXTRA/: re has one value everywhere in 0% of the Positive and 100% of the Negative tiles",
+    ),
     "label 2": (
         lambda root: rewrite(root, "label", set_pixel(2)),
         f"{LABEL}: found the values [2], expected 0, 1 or 255",
@@ -275,8 +375,21 @@ TABLE_FAULTS = {
     ),
     "unreadable csv": (
         lambda root: (root / "metadata.csv").write_bytes(b"\xff\xfe\x00Tile"),
-        "metadata.csv cannot be read",
+        "metadata.csv is not UTF-8 (byte 0xff); save it as UTF-8",
     ),
+    "csv in Latin-1": (
+        lambda root: save_table(root, encoding="latin-1"),
+        "metadata.csv is not UTF-8 (byte 0xd8); save it as UTF-8",
+    ),
+    "csv in UTF-16": (
+        lambda root: save_table(root, encoding="utf-16"),
+        "metadata.csv is not UTF-8 (byte 0xff); save it as UTF-8",
+    ),
+    "semicolons": (
+        lambda root: save_table(root, ";"),
+        "metadata.csv is separated by semicolons; save it with commas",
+    ),
+    "tabs": (lambda root: save_table(root, "\t"), "metadata.csv is separated by tabs; save it with commas"),
     "another table": (
         lambda root: (root / "metadata.csv").write_text("a,b\n1,2\n", encoding="utf-8"),
         "metadata.csv lacks the columns Tile_id",
@@ -288,6 +401,18 @@ SPLIT_FAULTS = {
     "region in none": (
         take_region_out_of_splits,
         f"region {REGION}: splits.yaml: is in no split, and has 6 tiles",
+    ),
+    "a slump in two splits": (
+        lambda root: share_slumps(root, 1),
+        "slump shared 0: metadata.csv: has tiles in train and",
+    ),
+    "many slumps in two splits": (
+        lambda root: share_slumps(root, 7),
+        "metadata.csv: 7 slumps in all have tiles in more than one split",
+    ),
+    "text in the place of a list": (
+        lambda root: type_splits(root, "{train: banks, val: [], test: []}"),
+        "splits.yaml: train is 'banks'; expected a list of regions",
     ),
     "empty split": (empty_val, "split val: splits.yaml: has no positive tile"),
     "unreadable yaml": (
@@ -309,6 +434,11 @@ VERSION_FAULTS = {
         lambda root: set_keys(root, "version.json", dataset_version="2.1"),
         f"{STATISTICS} is of dataset version 2.0, the data of 2.1",
     ),
+    "statistics of other pixels": (
+        brighten_training_tile,
+        f"{STATISTICS}: is of other pixels than the tiles have now; delete it",
+    ),
+    "fresh dataset of 16 bits": (make_fresh, f"{RGB}: found uint16, expected uint8"),
     "no version": (lambda root: (root / "version.json").unlink(), "version.json is missing"),
     "tiles of another size than said": (
         lambda root: set_keys(root, "version.json", tile_size=64),

@@ -18,9 +18,11 @@ from rasterio.transform import from_origin
 from shapely.geometry import shape
 
 import rts_nb.data
-from rts_nb.core.files import RTSError, write_json
+from rts_nb.core.files import DataError, RTSError, write_json
 from rts_nb.data import make_sample, open_dataset, prepare
-from rts_nb.tiles.layout import CRS, DataConfig, load_tiles
+from rts_nb.runs.directory import open_run_data
+from rts_nb.settings.config import load_config
+from rts_nb.tiles.layout import CRS, DataConfig, load_tiles, read_tile
 from rts_nb.tiles.sample import paint, palette_of
 
 
@@ -65,7 +67,7 @@ def paint_scene(path, k):
     with rasterio.open(path, "w", **profile) as f:
         f.write(rgb)
     traced = [shape(outline) for outline, _ in rasterio.features.shapes(label, label == 1, transform=transform)]
-    return gpd.GeoDataFrame(geometry=traced, crs=CRS).assign(RegionName=f"r{k}")
+    return gpd.GeoDataFrame(geometry=traced, crs=CRS).assign(RegionName=f"r{k}", TrainClass="Positive")
 
 
 def test_data_card_of_scenes(tmp_path):
@@ -120,6 +122,34 @@ def test_prepare_computes_what_is_missing(laid_out):
     assert (laid_out / SUMMARY).read_text(encoding="utf-8") == counted[SUMMARY]
 
 
+def test_statistics_follow_the_percentiles_of_a_config(laid_out, capsys):
+    "Training, which opens its data like this, gets them; they are computed once."
+    overrides = f"data.root={laid_out} data.tile_size=32 data.extra_channels=[] predict.overlap=8"
+    cfg = load_config("configs/test.yaml", f"{overrides} data.clip_percentiles=[0,100]")
+    _, tiles, stats = open_run_data(cfg)
+    assert "normalization_stats.json is of clip percentiles [1, 99]" in capsys.readouterr().out
+    train = tiles.Tile_id[tiles.split == "train"]
+    images = np.stack([read_tile(laid_out, tile)["rgb"] for tile in train], axis=1).reshape(3, -1)
+    with_data = images[:, images.any(0)]
+    assert stats["clip_percentiles"] == [0, 100]
+    assert stats["rgb"]["clip_low"] == with_data.min(1).tolist()
+    assert stats["rgb"]["clip_high"] == with_data.max(1).tolist()
+    assert stats["rgb"]["mean"] == pytest.approx(with_data.mean(1))
+    assert stats["rgb"]["std"] == pytest.approx(with_data.std(1))
+    prepare(cfg.data)
+    assert not capsys.readouterr().out
+
+
+def test_other_percentiles_where_nothing_can_be_written(laid_out, monkeypatch):
+    def refuse(path, content):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(rts_nb.data, "write_json", refuse)
+    section = DataConfig(root=str(laid_out), tile_size=32, clip_percentiles=[2, 98])
+    with pytest.raises(DataError, match=r"cannot be written .Read-only.*set data.clip_percentiles=\[1, 99\]"):
+        prepare(section)
+
+
 @pytest.mark.parametrize(
     "given, says",
     [
@@ -146,11 +176,11 @@ def test_data_of_a_config_that_do_not_fit(laid_out, given, says):
         (dict(source="scenes", root="x", scenes="nowhere/*.tif"), "source 'scenes' needs scenes and polygons"),
         (
             dict(source="scenes", root="x", scenes="nowhere/*.tif", polygons="nowhere.gpkg"),
-            "nowhere.gpkg: cannot be read as outlines",
+            "nowhere/*.tif: no raster there; expected a GeoTIFF",
         ),
         (
             dict(source="scenes", root="x", scenes="a", polygons="b", options="negatives"),
-            'are not like "negatives=5 years=union"',
+            "'negatives' is not of the form name=value",
         ),
         (
             dict(source="scenes", root="x", scenes="a", polygons="b", options="negative=5"),

@@ -70,14 +70,14 @@ def scenes(outline_set, tmp_path_factory):
 def made(outline_set, scenes, tmp_path_factory):
     "The dataset of all layers together."
     root = tmp_path_factory.mktemp("made") / "rts"
-    options = dict(tile_size=SIZE, pixel=PIXEL, negatives=0.5, region_km=40)
+    options = dict(tile_size=SIZE, pixel=PIXEL, negatives=0.5, region_km=40, all_positive=True)
     return tile_scenes(scenes, layer(outline_set, "*"), root, **options)
 
 
 @pytest.fixture(scope="module")
 def drawn(outline_set):
     "All outlines, of whatever year."
-    return load_outlines(layer(outline_set, "*"), region_km=40)[0]
+    return load_outlines(layer(outline_set, "*"), region_km=40, all_positive=True)[0]
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def transform_of(root, tile):
 
 def test_no_outline_is_lost(outline_set):
     for name, n in outline_set.outlines.items():
-        outlines, counts = read_outlines(layer(outline_set, name))
+        outlines, counts = read_outlines(layer(outline_set, name), all_positive=True)
         assert len(outlines) == counts["outlines read"] == n, name
         assert counts["outlines repaired"] == outline_set.repaired.get(name, 0), name
         assert outlines.geometry.is_valid.all() and outlines.uid.is_unique, name
@@ -106,15 +106,16 @@ def test_no_outline_is_lost(outline_set):
 
 
 def test_parts_regions_and_dates_stay(outline_set):
-    site, _ = read_outlines(layer(outline_set, outline_set.one_site))
+    site, _ = read_outlines(layer(outline_set, outline_set.one_site), all_positive=True)
     assert (site.geom_type == "MultiPolygon").sum() == 1, "one slump in several parts is one outline"
-    dated, _ = read_outlines(layer(outline_set, outline_set.dated))
+    dated, _ = read_outlines(layer(outline_set, outline_set.dated), all_positive=True)
     assert set(dated.region) == outline_set.regions
     assert dated.date.str.match("201[89]").all()
 
 
 def test_latest_and_union(outline_set, kept):
-    union = load_outlines(layer(outline_set, outline_set.dated), years="union")[0].query("kept")
+    all_years, _ = load_outlines(layer(outline_set, outline_set.dated), years="union", all_positive=True)
+    union = all_years.query("kept")
     latest = kept[kept.uid.isin(union.uid)]
     assert len(union) == outline_set.outlines[outline_set.dated]
     assert len(latest) == outline_set.latest, "most places were outlined again and again"
@@ -133,9 +134,16 @@ def test_layer_without_features(outline_set, scenes, tmp_path):
         tile_scenes(scenes, empty, tmp_path / "rts")
 
 
+def test_outlines_without_a_class_are_refused(outline_set, scenes, tmp_path):
+    with pytest.raises(DataError, match="has no column TrainClass .*all_positive=true"):
+        tile_scenes(scenes, layer(outline_set, outline_set.one_site), tmp_path / "rts")
+    assert not (tmp_path / "rts").exists()
+
+
 def test_a_single_site_is_split_too(outline_set, scenes, tmp_path):
     site = layer(outline_set, outline_set.one_site)
-    root = tile_scenes(scenes, site, tmp_path / "rts", tile_size=SIZE, pixel=PIXEL, negatives=0.5)
+    options = dict(tile_size=SIZE, pixel=PIXEL, negatives=0.5, all_positive=True)
+    root = tile_scenes(scenes, site, tmp_path / "rts", **options)
     tiles, report = load_tiles(root), dataset_info(root)["report"]
     assert check_dataset(root) == []
     assert report["km, side of the squares that too few regions were cut into"] < 100

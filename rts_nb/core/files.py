@@ -65,7 +65,7 @@ def resolve(path: str | os.PathLike) -> Path | str:
     "`path` made absolute from the project root; a virtual path comes back as it is."
     if is_virtual(path):
         return str(path)
-    return project_root() / Path(path).expanduser()
+    return project_root() / Path(str(path)).expanduser()  # a folder named 2025 arrives as a number from a notebook
 
 # %% ../../nbs/core/00_files.ipynb #71c6956f
 def file_of(root: str | os.PathLike, name: str) -> str:

@@ -25,9 +25,9 @@ from ..core.jobs import progress, threaded_map
 from .folder import MapJob, clear_unfinished, one_line
 from .scene import map_scene, map_scenes, unfinished_scenes
 from ..predict.predictor import Predictor
-from ..predict.scenes import Scene
-from ..predict.windows import open_scene, window_starts
+from ..predict.windows import window_starts
 from ..settings.config import PredictSettings
+from ..tiles.rasters import Scene, open_raster
 
 # %% ../../nbs/mapping/13_engines.ipynb #8b67dbb4
 RETRIES = 2  # of a task that failed, or whose worker died or ran out of memory
@@ -165,20 +165,20 @@ def map_task(model: tuple, scene: Scene, name: str, job: MapJob) -> None:
 PIXEL_M = 3.0  # of PlanetScope, near enough to sort boxes by
 
 # %% ../../nbs/mapping/13_engines.ipynb #64a8d679
-def scene_shape(scene: Scene, settings: PredictSettings) -> tuple[int, int]:
-    "(height, width) of a scene; where a table gives its box, nothing is opened. DataError if it cannot be."
+def scene_shape(scene: Scene) -> tuple[int, int]:
+    "(height, width) of a scene's own pixels; where a table gives its box, nothing is opened. DataError if it cannot be."
     if scene.bounds:
         left, bottom, right, top = scene.bounds
         height, width = (max(round(length / PIXEL_M), 1) for length in (top - bottom, right - left))
         return height, width
-    with open_scene(scene, settings.extra_channels) as grid:
-        return grid.shape
+    with open_raster(scene.path) as src:
+        return src.shape
 
 # %% ../../nbs/mapping/13_engines.ipynb #f80c2b93
 def window_pixels(scene: Scene, settings: PredictSettings) -> int:
     "How many pixels the windows of a scene have together; 0 if it cannot be opened."
     try:
-        shape = scene_shape(scene, settings)
+        shape = scene_shape(scene)
     except DataError:
         return 0
     n_windows = math.prod(len(window_starts(n, settings.tile_size, settings.overlap)) for n in shape)

@@ -22,6 +22,7 @@ from ..predict.predictor import Predictor
 from ..predict.profile import as_line, image_profile
 from ..scores.bins import N_BINS, score_bins
 from ..settings.config import load_config, save_config
+from ..tiles.imagery import Imagery, save_imagery
 from ..tiles.layout import write_raster
 from ..tiles.sample import paint, palette_of
 
@@ -66,6 +67,7 @@ def example_model(folder: str | os.PathLike, config="configs/sample.yaml") -> Pa
     rgb = dict(mean=[90.0, 80, 60], std=[30.0, 30, 30])
     stats = dict(dataset_version="2.0", rgb=rgb, extra=dict(mean={}, std={}))
     write_json(model_dir / "normalization_stats.json", stats)
+    save_imagery(Imagery(pixel_m=3.0), model_dir)
     return model_dir
 
 # %% ../../nbs/mapping/18_examples.ipynb #3c9bdef3

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['MANIFEST', 'LOG', 'MAP_FILES', 'WRITE_ERRORS', 'map_path', 'region_thresholds', 'map_settings', 'raster_tags',
-           'MapJob', 'changed_settings', 'describe_changes', 'clear_map', 'start_map', 'one_line',
+           'MapJob', 'changed_settings', 'describe_changes', 'map_imagery', 'clear_map', 'start_map', 'one_line',
            'explain_write_errors', 'clear_unfinished', 'acquire_lock', 'lock_map']
 
 # %% ../../nbs/mapping/00_folder.ipynb #0f836485
@@ -22,9 +22,11 @@ from rasterio.errors import RasterioError
 
 from ..calibration.thresholds import operating_point
 from ..core.files import RunError, digest, resolve, show_path, write_json
-from ..predict.scenes import Scene
+from ..predict.predictor import imagery_of_run
 from ..predict.views import signature
 from ..settings.config import PredictSettings, runs_root
+from ..tiles.imagery import Imagery, parse_imagery
+from ..tiles.rasters import Scene
 
 # %% ../../nbs/mapping/00_folder.ipynb #5f8d5b2e
 def map_path(model_dir: str | os.PathLike) -> Path:
@@ -65,6 +67,7 @@ def map_settings(
         tile_size=settings.tile_size,
         precision=precision,
         min_area_m2=min_area_m2,
+        imagery=imagery_of_run(folder)[0].model_dump(mode="json", exclude_none=True),
     )
 
 # %% ../../nbs/mapping/00_folder.ipynb #94bd4bdd
@@ -115,6 +118,13 @@ LOG = "inference_log.json"
 MAP_FILES = ("parts/*", "*_probability.tif", "*_mask.tif", "rts.*", "mosaic.vrt", LOG, MANIFEST)
 
 # %% ../../nbs/mapping/00_folder.ipynb #023d72cd
+def map_imagery(out: Path) -> Imagery:
+    "By whose rules the scenes of a map were read, from its manifest; that of bytes where it says nothing."
+    path = out / MANIFEST
+    settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return parse_imagery(settings.get("imagery", {}), show_path(path))
+
+
 def clear_map(out: Path) -> None:
     "Deletes the files of a map, the manifest last."
     for pattern in MAP_FILES:

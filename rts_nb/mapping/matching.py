@@ -19,10 +19,12 @@ from rasterio.windows import Window
 from ..core.drawing import draw_chip
 from ..core.files import resolve
 from .shift import MapHistograms, has_histograms
+from ..predict.predictor import imagery_of_run
 from ..predict.profile import from_line, load_training_profile
-from ..predict.scenes import Scene
-from ..predict.windows import open_scene
 from ..settings.config import load_config
+from ..tiles.imagery import Imagery
+from ..tiles.rasters import Scene
+from ..tiles.reading import open_scene
 
 # %% ../../nbs/mapping/02_matching.ipynb #8d5df0d2
 MATCHING_CAVEAT = (
@@ -50,10 +52,16 @@ def training_counts(profile: dict, band: str) -> np.ndarray:
     return np.sum([from_line(line) for line in profile["bands"][band]["tiles"]], axis=0)
 
 # %% ../../nbs/mapping/02_matching.ipynb #5a57fbec
-def matching_table(scene: Scene, profile: dict, extra_channels: Sequence[str] = (), rows=512) -> np.ndarray:
+def matching_table(
+    scene: Scene,
+    profile: dict,  # of training
+    extra_channels: Sequence[str] = (),
+    imagery: Imagery | None = None,  # of training
+    rows=512,
+) -> np.ndarray:
     "What to put for each value of R, G, B so that a scene's histograms become those of training: uint8 (3, 256)."
     histograms = MapHistograms(profile)
-    with open_scene(scene, extra_channels) as src:
+    with open_scene(scene, extra_channels, imagery=imagery) as src:
         for top in range(0, src.height, rows):
             pixels, valid = src.read(Window(0, top, src.width, min(rows, src.height - top)))
             histograms.add_pixels(pixels, valid)
@@ -74,10 +82,11 @@ def show_matching(scene: Scene, model_dir: str | os.PathLike, side=768) -> Figur
     if profile is None or not has_histograms(profile):
         return None
     extra_channels = load_config(Path(resolve(model_dir)) / "config.yaml").data.extra_channels
-    tables = {"as it is": None, "matched to training": matching_table(scene, profile, extra_channels)}
+    imagery, _ = imagery_of_run(model_dir)
+    tables = {"as it is": None, "matched to training": matching_table(scene, profile, extra_channels, imagery)}
     fig, axes = plt.subplots(1, 2, figsize=(6, 3.2), dpi=110, layout="constrained")
     for ax, (title, lut) in zip(axes, tables.items(), strict=True):
-        with open_scene(scene, extra_channels, lut) as src:
+        with open_scene(scene, extra_channels, lut, imagery) as src:
             pixels, _ = src.read(middle_window(src.width, src.height, side))
         draw_chip(ax, pixels[:3], title)
     fig.suptitle("Histogram matching: look for hues that no tundra has", fontsize=10)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['NODATA', 'MASK_NODATA', 'PROBABILITY', 'MASK', 'SCALE', 'BLOCK', 'tiff_number', 'last_block_end', 'cog_faults',
            'RasterKind', 'open_plain', 'check_plain', 'copy_as_cog', 'cog', 'calibrate_logits', 'keep_going',
-           'SceneHooks', 'SceneRasters', 'open_rasters', 'write_strip', 'write_rasters']
+           'SceneHooks', 'SceneRasters', 'open_rasters', 'write_strip', 'how_it_was_read', 'write_rasters']
 
 # %% ../../nbs/mapping/04_rasters.ipynb #6b50fefc
 import contextlib
@@ -28,10 +28,11 @@ from .geodesy import pixel_area_m2
 from .matching import matching_table
 from .shift import sum_histograms
 from ..predict.predictor import Predictor
-from ..predict.scenes import Scene
 from ..predict.views import fuse
-from ..predict.windows import open_scene, prefetch
+from ..predict.windows import prefetch
 from ..tiles.layout import CRS
+from ..tiles.rasters import Scene
+from ..tiles.reading import OpenScene, open_scene
 
 # %% ../../nbs/mapping/04_rasters.ipynb #eda7004f
 def tiff_number(raster, name: str, overview: int | None = None) -> int:
@@ -202,6 +203,22 @@ def write_strip(rasters: SceneRasters, strip: tuple, fused: np.ndarray, settings
         rasters.scale.write(logits.argmax(0).astype("u1"), 1, window=window)
 
 # %% ../../nbs/mapping/04_rasters.ipynb #2f3aa4c5
+def how_it_was_read(scene: OpenScene) -> dict:
+    "Bands, values, masks and pixel sizes (m) of an open scene, for its record."
+    facts, size = scene.facts, scene.size
+    return dict(
+        bands=list(facts.choice.rgb),
+        bands_by=facts.choice.by,
+        values=facts.dtype,
+        no_data_by=facts.rule.by,
+        masks=[kind for kind, _ in facts.masks],
+        channels={name: source.source for name, source in facts.sources.items()},
+        pixel_on_ground_m=round(size.ground_m, 3) if size else None,
+        pixel_read_m=round(scene.grid.pixel_m, 3),
+        resampled=bool(size and size.resampled),
+    )
+
+
 def write_rasters(predictor: Predictor, scene: Scene, name: str, job: MapJob, hooks: SceneHooks | None = None) -> dict:
     "Writes a scene's rasters; the counts of `windows`, the `skipped`, `km2`, and the histograms as `seen`."
     settings, hooks = predictor.settings, hooks or SceneHooks()
@@ -209,10 +226,12 @@ def write_rasters(predictor: Predictor, scene: Scene, name: str, job: MapJob, ho
     histograms = sum_histograms(predictor.profile, [])
     lut = None
     if job.settings["histogram_matching"]:
-        lut = matching_table(scene, predictor.profile or {}, settings.extra_channels)
+        lut = matching_table(scene, predictor.profile or {}, settings.extra_channels, predictor.imagery)
     see = histograms.add_pixels if histograms else None
     n_valid = 0
-    with open_scene(scene, settings.extra_channels) as grid, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        grid = stack.enter_context(open_scene(scene, settings.extra_channels, imagery=predictor.imagery))
+        counts["read"] = how_it_was_read(grid)
         rasters = open_rasters(stack, job, scene, name, grid, len(settings.scales) > 1)
         total = grid.width * grid.height
         bar = stack.enter_context(progress(total=total, desc=name, unit="px", unit_scale=True))

@@ -11,7 +11,7 @@ import os
 from pathlib import Path
 
 from ..core.files import show_path
-from ..predict.scenes import Scene
+from ..tiles.rasters import Scene
 
 # %% ../../nbs/mapping/08_records.ipynb #20f0ea52
 def file_stamp(path: str | os.PathLike) -> dict:
@@ -27,10 +27,14 @@ def file_stamp(path: str | os.PathLike) -> dict:
 def scene_stamp(scene: Scene) -> dict:
     "What tells a scene from another one of its name: the stamps of its files, its box and its region."
     stamp = file_stamp(scene.path)
-    for kind in ("extra", "valid"):
+    for kind in ("extra", "valid", "udm", "dem"):
         path = getattr(scene, kind)
         if path:
             stamp[kind] = file_stamp(path)
+    if scene.rgb_bands:
+        stamp["rgb_bands"] = list(scene.rgb_bands)
+    if scene.sources:
+        stamp["sources"] = [list(pair) for pair in scene.sources]
     return stamp | dict(bounds=list(scene.bounds) if scene.bounds else None, region=scene.region)
 
 # %% ../../nbs/mapping/08_records.ipynb #89838340

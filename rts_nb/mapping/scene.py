@@ -24,8 +24,8 @@ from .polygons import find_slumps, is_large_enough
 from .rasters import SceneHooks, write_rasters
 from .records import finished_scene, record_path, scene_stamp
 from ..predict.predictor import Predictor
-from ..predict.scenes import Scene
 from ..runs.environment import device_name
+from ..tiles.rasters import Scene
 
 # %% ../../nbs/mapping/09_scene.ipynb #b39ad1d2
 class Meter:
@@ -58,6 +58,7 @@ def scene_record(name: str, scene: Scene, job: MapJob, counts: dict, found: gpd.
         area_m2=float(large["area_m2"].sum()),
         seconds=round(seconds, 2),
         device=device_name(),
+        read=counts["read"],
     )
     if "seen" in counts:
         record["seen"] = counts["seen"]

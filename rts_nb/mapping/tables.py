@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DIGITS', 'MAP_CONTENT', 'describe_scenes', 'describe_threshold', 'describe_expected', 'map_summary', 'detections',
-           'left_out', 'describe_arctic', 'map_results', 'map_files']
+           'left_out', 'describe_arctic', 'describe_pixels', 'map_results', 'map_files']
 
 # %% ../../nbs/mapping/14_tables.ipynb #743ee5d7
 import os
@@ -20,9 +20,11 @@ from ..core.files import resolve, show_path
 from .folder import LOG
 from .log import ARCTIC_KM2
 from ..networks.precision import resolve_precision, run_precision
+from ..predict.predictor import imagery_of_run
 from ..predict.scenes import list_scenes
 from ..runs.environment import environment
 from ..settings.config import load_config
+from ..tiles.imagery import describe_imagery
 
 # %% ../../nbs/mapping/14_tables.ipynb #9bb14ba9
 def describe_scenes(names: list[str]) -> str:
@@ -58,11 +60,13 @@ def map_summary(model_dir: str | os.PathLike, scenes, out_dir: str | os.PathLike
     scales = ", ".join(f"{scale:g}" for scale in predictor["scales"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = resolve_precision(run_precision(cfg.train.precision, device), device)
+    imagery, _ = imagery_of_run(model_dir)
     facts = {
         "model": f"{show_path(folder)}, seed {cfg.seed}, {cfg.model.architecture} / {cfg.model.encoder}",
         "scenes": describe_scenes(list(list_scenes(scenes))),
         "windows": f"{cfg.data.tile_size} px, {overlap} shared with each neighbour, merged: {predictor['merge']}",
         "scales, TTA": f"{scales}; {predictor['tta']}",
+        "imagery, as in training": "; ".join(f"{k}: {v}" for k, v in describe_imagery(imagery).items()),
         "temperature": round(point["temperature"], 3),
         "threshold": describe_threshold(calibration),
         "expected": describe_expected(point),
@@ -107,6 +111,20 @@ def describe_arctic(log: dict) -> str:
     return ", ".join(words)
 
 # %% ../../nbs/mapping/14_tables.ipynb #69f9ee06
+def describe_pixels(log: dict) -> str:
+    "Pixel sizes of training and of the scenes of a map, on the ground and as they were read."
+    trained = log.get("imagery", {}).get("pixel_m")
+    reads = [record["read"] for record in log["scenes"] if record.get("read", {}).get("pixel_on_ground_m")]
+    if not reads:
+        return "not recorded"
+    ground = sorted({read["pixel_on_ground_m"] for read in reads})
+    as_read = sorted({read["pixel_read_m"] for read in reads})
+    n_resampled = sum(read["resampled"] for read in reads)
+    spans = [f"{sizes[0]:.2f}" + (f" to {sizes[-1]:.2f}" if len(sizes) > 1 else "") for sizes in (ground, as_read)]
+    words = [f"training {trained:g} m" if trained else "training: any", f"scenes {spans[0]} m on the ground"]
+    return ", ".join([*words, f"read at {spans[1]} m ({n_resampled} resampled)"])
+
+
 def map_results(log: dict) -> pd.DataFrame:
     "Counts, area, threshold, time and cost of a map, from its log."
     seconds = max(log["hours"] * 3600, 1e-9)
@@ -117,6 +135,7 @@ def map_results(log: dict) -> pd.DataFrame:
     facts = {
         "scenes": f"{log['scenes_done']} done, {len(log['scenes_failed'])} failed",
         "windows": f"{windows}, {log['tiles_with_detections']} with detections",
+        "pixel size": describe_pixels(log),
         "slumps": log["rts"],
         "total area": f"{log['total_rts_area_m2'] / 1e4:.2f} ha",
         "below minimum area": f"{log['specks_dropped']} detections below {log['min_area_m2']:g} m² dropped",

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['network_logits', 'logits_by_scale', 'tile_logits', 'window_logits', 'array_logits', 'model_files', 'Predictor',
-           'load_predictor']
+           'imagery_of_run', 'load_predictor']
 
-# %% ../../nbs/predict/05_predictor.ipynb #ac24b808
+# %% ../../nbs/predict/05_predictor.ipynb #0e6c04d3
 import functools
 import os
 from collections.abc import Iterator
@@ -35,8 +35,10 @@ from .profile import load_training_profile
 from .strips import SceneOptions, scene_strips
 from .views import LIMIT, fuse, scaled_logits, tta_logits, widen
 from ..settings.config import PredictSettings, load_config
+from ..tiles.channels import ChannelSource
+from ..tiles.imagery import Imagery, imagery_of_dataset, load_imagery
 from ..tiles.layout import CRS
-from ..tiles.rasters import scene_bands
+from ..tiles.rasters import Scene
 from ..tiles.statistics import load_stats, normalize
 
 # %% ../../nbs/predict/05_predictor.ipynb #34c626b8
@@ -111,21 +113,21 @@ def _check_array(pixels: np.ndarray, extra_channels: tuple[str, ...]):
     expected = f"{dtype} ({n_bands}, height, width): {bands}"
     raise DataError(f"the image is {pixels.dtype} {pixels.shape}; expected {expected}")
 
-# %% ../../nbs/predict/05_predictor.ipynb #cbae02c8
+# %% ../../nbs/predict/05_predictor.ipynb #15ade3a4
 def array_logits(predictor: "Predictor", pixels: np.ndarray) -> np.ndarray:
     "Logits float32 (H, W) of an image in memory, by way of a raster in memory."
     extra_channels = predictor.settings.extra_channels
     _check_array(pixels, extra_channels)
+    pixels = pixels.astype("f4") if extra_channels else pixels
     count, height, width = pixels.shape
-    order = scene_bands(count, extra_channels) or []
-    in_file = np.empty_like(pixels)
-    in_file[np.array(order) - 1] = pixels
     profile = dict(driver="GTiff", dtype=pixels.dtype, crs=CRS, transform=rasterio.Affine(3, 0, 0, 0, -3, 0))
     logits = np.zeros((height, width), np.float32)
     with MemoryFile() as memory:
         with memory.open(count=count, height=height, width=width, **profile) as raster:
-            raster.write(in_file)
-        for window, strip, _ in predictor.scene(memory.name):
+            raster.write(pixels)
+            raster.descriptions = ["red", "green", "blue", *extra_channels]
+        as_tiles = SceneOptions(imagery=Imagery())
+        for window, strip, _ in scene_strips(predictor, Scene(memory.name), as_tiles):
             logits[window.toslices()] = strip
     return logits
 
@@ -141,17 +143,18 @@ def model_files(model_dir: str | os.PathLike, *names: str) -> Path:
         raise RunError(f"{show_path(folder)} lacks {', '.join(lacking)}: no finished run; {way_out}")
     return folder
 
-# %% ../../nbs/predict/05_predictor.ipynb #5a0f4fde
+# %% ../../nbs/predict/05_predictor.ipynb #bf334a72
 class Predictor:
     """From raw pixels to logits of the fused probability.
 
     `model` takes normalised floats (N, C, H, W) and gives logits (N, 1, H, W); it is put into eval mode and channels
     last, and later changes to its weights do not count. `stats` is the content of normalization_stats.json. Without
-    `device` it runs on a GPU if there is one. `precision` is 'auto', 'fp32', 'fp16' or 'bf16'.
+    `device` it runs on a GPU if there is one. Scenes are read by the rules of `imagery`, of a run those of its training. `precision` is 'auto', 'fp32', 'fp16' or 'bf16'.
     """
 
     def __init__(self, model: nn.Module, stats: dict, settings: PredictSettings, device=None, precision="auto"):
         self.stats, self.settings = stats, settings
+        self.imagery = Imagery()  # by whose rules scenes are read
         self.profile: dict | None = None  # of training, where the model directory has one
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision = resolve_precision(precision, self.device)
@@ -182,7 +185,23 @@ class Predictor:
         "The predictor of a finished run, at its precision unless given; `overrides` replace its settings."
         return load_predictor(cls, model_dir, device, precision, overrides)
 
-# %% ../../nbs/predict/05_predictor.ipynb #3b4e6915
+# %% ../../nbs/predict/05_predictor.ipynb #ab8b5dfd
+def imagery_of_run(model_dir: str | os.PathLike) -> tuple[Imagery, str]:
+    "How a run's training read imagery, and a caveat where it has no record: bytes in R, G, B at its tiles' pixel size."
+    recorded = load_imagery(model_dir)
+    if recorded is not None:
+        return recorded, ""
+    data = load_config(Path(resolve(model_dir)) / "config.yaml").data
+    try:
+        pixel_m = imagery_of_dataset(data.root).pixel_m or 3.0
+    except DataError:
+        pixel_m = 3.0  # of the design
+    channels = {channel: ChannelSource(source="file") for channel in data.extra_channels}
+    shown = show_path(resolve(model_dir))
+    assumed = f"scenes are read as bytes in R, G, B at {pixel_m:g} m a pixel"
+    return Imagery(pixel_m=pixel_m, channels=channels), f"{shown} has no imagery.json: {assumed}"
+
+# %% ../../nbs/predict/05_predictor.ipynb #5f063ba3
 def load_predictor(cls, model_dir, device, precision: str | None, overrides: dict) -> Predictor:
     "The predictor of a finished run, from its config.yaml, normalization_stats.json and model.safetensors alone."
     folder = model_files(model_dir, "config.yaml", "normalization_stats.json", "model.safetensors")
@@ -192,4 +211,5 @@ def load_predictor(cls, model_dir, device, precision: str | None, overrides: dic
     settings = cfg.predict.replace(**overrides)
     predictor = cls(model, stats, settings, device, precision or run_precision(cfg.train.precision, device))
     predictor.profile = load_training_profile(folder)
+    predictor.imagery, _ = imagery_of_run(folder)
     return predictor

@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['SWATH', 'window_weights', 'StripMerger', 'shift_up', 'Swath', 'swath_bounds', 'swath_windows', 'stack_batches',
-           'merge_swath', 'SceneOptions', 'scene_strips']
+           'merge_swath', 'SceneOptions', 'check_channels', 'scene_strips']
 
-# %% ../../nbs/predict/03_strips.ipynb #1c35df87
+# %% ../../nbs/predict/03_strips.ipynb #2e992123
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,13 @@ import torch
 from fastcore.basics import chunked
 from rasterio.windows import Window
 
+from ..core.files import DataError, show_path
 from ..core.jobs import ordered_map
 from .views import LIMIT, fuse, margin_of, to_logit, to_probability
-from .windows import OpenScene, RowReader, cut_window, open_scene, prefetch, window_starts
+from .windows import RowReader, cut_window, prefetch, window_starts
 from ..settings.config import PredictSettings
-from ..tiles.rasters import check_values
+from ..tiles.imagery import Imagery
+from ..tiles.reading import OpenScene, open_scene
 
 # %% ../../nbs/predict/03_strips.ipynb #994e028e
 def window_weights(size: int) -> np.ndarray:
@@ -164,7 +167,7 @@ def merge_swath(
         yield _finish_row(row, swath, merger, valid)
         row += 1
 
-# %% ../../nbs/predict/03_strips.ipynb #8d942fa0
+# %% ../../nbs/predict/03_strips.ipynb #5e9565a7
 @dataclasses.dataclass
 class SceneOptions:
     "What a caller wants of a scene besides its fused logits."
@@ -175,11 +178,30 @@ class SceneOptions:
     lut: np.ndarray | None = None  # uint8 (3, 256): what to put for each value of R, G, B
     read: Callable | None = None  # is called when all has been read
     swath: int = SWATH
+    imagery: Imagery | None = None  # by whose rules the scene is read; None: the predictor's
 
-# %% ../../nbs/predict/03_strips.ipynb #a2ff89a8
+# %% ../../nbs/predict/03_strips.ipynb #9259877d
+def check_channels(
+    pixels: np.ndarray,  # (C, h, w), of a part of a scene
+    valid: np.ndarray,  # (h, w) bool
+    stats: dict,  # content of normalization_stats.json
+    extra_channels: Sequence[str],
+    path: str | os.PathLike,
+):
+    "DataError for an extra channel that is 50 standard deviations off on average."
+    if not valid.any():
+        return
+    for channel, band in zip(extra_channels, pixels[3:], strict=True):
+        mean, std = stats["extra"]["mean"][channel], stats["extra"]["std"][channel]
+        found = band[valid].mean(dtype="f8")
+        if abs(found - mean) > 50 * std:
+            here = f"{show_path(path)} has {found:.4g} in {channel} on average"
+            raise DataError(f"{here}, the training tiles {mean:.4g} ± {std:.3g}; is it in other units?")
+
+# %% ../../nbs/predict/03_strips.ipynb #fea2f9d3
 def _check_part(predictor, path, see: Callable | None, pixels, valid):
-    "Refuses values of another range than those of training, and shows the part to the caller."
-    check_values(pixels, valid, predictor.stats, predictor.settings.extra_channels, path)
+    "Refuses channels of another range than those of training, and shows the part to the caller."
+    check_channels(pixels, valid, predictor.stats, predictor.settings.extra_channels, path)
     if see:
         see(pixels, valid)
 
@@ -202,16 +224,18 @@ def _open_swath(src: OpenScene, path, bounds, settings: PredictSettings, check, 
     )
     return Swath(rows, window_starts(src.height, size, settings.overlap), here, start, stop)
 
-# %% ../../nbs/predict/03_strips.ipynb #767763e1
+# %% ../../nbs/predict/03_strips.ipynb #cbed732c
 def scene_strips(
-    predictor: Any,  # has `settings`, `stats` and `forward(what each scale sees)`
+    predictor: Any,  # has `settings`, `stats`, `imagery` and `forward(what each scale sees)`
     scene,  # a Scene, or the path of anything that GDAL reads
     options: SceneOptions,
 ) -> Iterator[tuple[Window, np.ndarray, np.ndarray]]:
     "Finished strips, top to bottom, swath by swath: (rasterio Window, logits float32 (h, w), valid bool (h, w))."
     settings, path = predictor.settings, getattr(scene, "path", scene)
     check = functools.partial(_check_part, predictor, path, options.see)
-    with open_scene(scene, settings.extra_channels, options.lut) as src:
+    imagery = options.imagery or predictor.imagery
+    typical = predictor.stats.get("extra", {}).get("mean", {})
+    with open_scene(scene, settings.extra_channels, options.lut, imagery, typical) as src:
         n_windows = [len(window_starts(n, settings.tile_size, settings.overlap)) for n in (src.height, src.width)]
         counts = {} if options.counts is None else options.counts
         counts |= dict(windows=n_windows[0] * n_windows[1], skipped=set())

@@ -72,6 +72,7 @@ RUN_FILES = (
     "model.safetensors",
     "config.yaml",
     "normalization_stats.json",
+    "imagery.json",
     "metrics.json",
     "environment.json",
     "training_profile.json",

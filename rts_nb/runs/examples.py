@@ -17,6 +17,7 @@ from ..core.files import file_of, write_json
 from ..core.jobs import seed_everything
 from ..networks.models import build_model, save_weights
 from ..settings.config import Config, load_config, save_config
+from ..tiles.imagery import imagery_of_dataset, save_imagery
 from ..tiles.layout import load_tiles
 from ..tiles.loading import EvalTiles
 from ..tiles.sample import make_sample
@@ -77,5 +78,6 @@ def quick_run(folder: str | os.PathLike) -> Path:
     average = {f"module.{name}": value for name, value in model.state_dict().items()}
     torch.save(dict(ema=average), run / "checkpoints" / "last.pt")
     write_json(run / "normalization_stats.json", stats)
+    save_imagery(imagery_of_dataset(root), run)
     write_json(run / "metrics.json", dict(best_epoch=1))
     return run

@@ -14,7 +14,7 @@ from unittest.mock import patch
 from .config import Config, load_config
 from ..tiles.sample import make_sample
 
-# %% ../../nbs/settings/01_examples.ipynb #2d3d8a4b
+# %% ../../nbs/settings/01_examples.ipynb #76b665a2
 def tiny_dataset(folder: str | os.PathLike) -> str:
     "Makes 24 tiles of 64 pixels in six regions, half of them positive, and returns their root."
     root = f"{folder}/tiny"
@@ -25,7 +25,7 @@ def tiny_dataset(folder: str | os.PathLike) -> str:
 def tiny_config(root: str | os.PathLike, epochs=2, overrides="") -> Config:
     "The sample config cut down to a small U-Net, a few steps an epoch and a validation after each."
     smaller = (
-        f"data.root={root} data.tile_size=64 predict.overlap=32 sampling.batch_size=4",
+        f"data.root='{root}' data.tile_size=64 predict.overlap=32 sampling.batch_size=4",
         "model.architecture=unet model.encoder=efficientnet-b0",
         f"train.epochs={epochs} train.val_frequency=1 loader.num_workers=0",
         overrides,

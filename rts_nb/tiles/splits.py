@@ -4,20 +4,22 @@
 
 # %% auto #0
 __all__ = ['SHARES', 'LACKING', 'split_deviation', 'search_all', 'search_steps', 'choose_splits', 'write_splits', 'label_counts',
-           'summary_of', 'write_summary']
+           'summary_of', 'write_summary', 'summary_faults', 'split_faults', 'slump_faults', 'split_overlaps']
 
-# %% ../../nbs/tiles/01_splits.ipynb #517f890f
+# %% ../../nbs/tiles/01_splits.ipynb #e5535fc2
 import itertools
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 import yaml
+from shapely import STRtree, box
 
 from ..core.files import DataError, atomic, file_of, write_json
 from ..core.jobs import threaded_map
-from .layout import IGNORE, SPLITS, load_tiles, read_metadata, read_raster, tile_path
+from .layout import IGNORE, SPLITS, load_tiles, read_metadata, read_parsed, read_tile
 
 # %% ../../nbs/tiles/01_splits.ipynb #c0136fdc
 SHARES = (0.8, 0.1, 0.1)  # of train, val and test
@@ -149,15 +151,90 @@ def summary_of(
         )
     return summary
 
-# %% ../../nbs/tiles/01_splits.ipynb #f163fe38
+# %% ../../nbs/tiles/01_splits.ipynb #f5aa4266
 def write_summary(root: str | os.PathLike) -> dict:
     "Counts tiles and label pixels of each split and writes splits_summary.json; its content."
     tiles = load_tiles(root)
 
     def count(tile_id):
-        return label_counts(read_raster(tile_path(root, "label", tile_id), 1))
+        return label_counts(read_tile(root, tile_id)["label"])
 
     counts = np.array(list(threaded_map(count, list(tiles["Tile_id"]), "counting label pixels")))
     summary = summary_of(tiles, counts)
     write_json(file_of(root, "splits_summary.json"), summary)
     return summary
+
+# %% ../../nbs/tiles/01_splits.ipynb #257ff598
+def _describe_counts(of_split: dict) -> str:
+    return f"{of_split.get('tiles')} tiles and pixels {of_split.get('pixels')}"
+
+
+def summary_faults(
+    root,
+    tiles: pd.DataFrame,
+    counts: np.ndarray,  # (tiles, 3): pixels of background, RTS, ignored
+) -> list[str]:
+    "Faults of splits_summary.json against the labels."
+    try:
+        stated = read_parsed(root, "splits_summary.json", json.loads, "write_summary makes it")
+        expected = summary_of(tiles, counts)
+    except DataError as error:
+        return [str(error)]
+    faults = []
+    for split, found in expected.items():
+        if stated.get(split) != found:
+            states = f"states {_describe_counts(stated.get(split, {}))}, found {_describe_counts(found)}"
+            faults.append(f"split {split}: splits_summary.json: {states}; delete it, and it is counted anew")
+    return faults
+
+# %% ../../nbs/tiles/01_splits.ipynb #ccc9e27f
+def split_faults(tiles: pd.DataFrame, splits: dict[str, list[str]]) -> Iterator[str]:
+    "Faults of splits.yaml against the tiles."
+    regions = pd.Series([region for split in SPLITS for region in splits[split]], dtype=object)
+    for region in regions[regions.duplicated()].unique():
+        several = " and ".join(split for split in SPLITS if region in splits[split])
+        yield f"region {region}: splits.yaml: is in {several}"
+    for region in tiles.loc[tiles["split"].isna(), "RegionName"].unique():
+        n_tiles = (tiles["RegionName"] == region).sum()
+        yield f"region {region}: splits.yaml: is in no split, and has {n_tiles} tiles"
+    for split in SPLITS:
+        positive = tiles.loc[tiles["split"] == split, "positive"]
+        if not positive.any():
+            yield f"split {split}: splits.yaml: has no positive tile"
+        if positive.all():
+            yield f"split {split}: splits.yaml: has no negative tile"
+
+# %% ../../nbs/tiles/01_splits.ipynb #ebb7e823
+def slump_faults(
+    tiles: pd.DataFrame,  # with UIDs and split
+    most: int = 5,  # that are named
+) -> list[str]:
+    "Slumps of metadata.csv whose tiles are in more than one split: the first of them, and how many in all."
+    tiles_of = tiles[["UIDs", "split"]].assign(uid=tiles["UIDs"].str.split(";")).explode("uid")
+    tiles_of["uid"] = tiles_of["uid"].str.strip()
+    tiles_of = tiles_of[(tiles_of["uid"] != "") & tiles_of["split"].notna()].drop_duplicates(["uid", "split"])
+    shared = tiles_of[tiles_of["uid"].duplicated(keep=False)].groupby("uid")["split"].agg(set)
+    faults = []
+    for uid, splits in shared.iloc[:most].items():
+        several = " and ".join(split for split in SPLITS if split in splits)
+        faults.append(f"slump {uid}: metadata.csv: has tiles in {several}; put their regions into one split")
+    if len(shared) > most:
+        faults.append(f"metadata.csv: {len(shared)} slumps in all have tiles in more than one split")
+    return faults
+
+# %% ../../nbs/tiles/01_splits.ipynb #c395c1f5
+def split_overlaps(
+    bounds,  # (n, 4): left, bottom, right, top
+    splits,  # (n,)
+) -> list[tuple[int, int]]:
+    "Pairs of positions in `bounds` that share ground although their splits differ."
+    bounds = np.asarray(bounds, float)
+    splits = np.asarray(splits, dtype=object)
+    squares = box(*bounds.T)
+    a, b = STRtree(squares).query(squares, predicate="intersects")
+    across = (a < b) & (splits[a] != splits[b])
+    a, b = a[across], b[across]
+    upper_right = np.minimum(bounds[a, 2:], bounds[b, 2:])
+    lower_left = np.maximum(bounds[a, :2], bounds[b, :2])
+    shared = (upper_right - lower_left > 1e-3).all(1)
+    return sorted(zip(a[shared].tolist(), b[shared].tolist(), strict=True))

@@ -30,6 +30,7 @@ from ..runs.tracking import Tracker, epoch_metrics, flat_metrics, log_run_files,
 from ..scores.histogram import ScoreHistogram
 from ..scores.summary import errors_of, region_metrics, worst_errors
 from ..settings.config import Config, difference, load_config, save_config
+from ..tiles.imagery import imagery_of_dataset, save_imagery
 from ..tiles.loading import ratio_at
 from .checkpoints import best_of, best_weights, resume
 from .preflight import preflight
@@ -221,13 +222,14 @@ def stop_on_faults(table: pd.DataFrame) -> None:
         raise DataError(f"{row.item}: {row.found}{more}")
 
 
-def describe_run(cfg: Config, run_dir: Path, stats: dict, table: pd.DataFrame) -> dict:
-    "Writes config, statistics, environment and pre-flight table into the run directory; the environment of now."
+def describe_run(cfg: Config, run_dir: Path, root, stats: dict, table: pd.DataFrame) -> dict:
+    "Writes config, statistics, imagery, environment and pre-flight table into the run; the environment of now."
     for folder in ("checkpoints", "figures", "notebooks"):
         (run_dir / folder).mkdir(exist_ok=True)
     now = environment()
     save_config(cfg, run_dir / "config.yaml")
     write_json(run_dir / "normalization_stats.json", stats)
+    save_imagery(imagery_of_dataset(root), run_dir)
     if not (run_dir / "environment.json").exists():
         write_json(run_dir / "environment.json", now)
     table.to_csv(run_dir / "preflight.csv", index=False)
@@ -239,7 +241,7 @@ def prepare_run(cfg: Config, run_dir: Path) -> tuple:
     root, tiles, stats = open_run_data(cfg)
     table = preflight(cfg, root, tiles, stats)
     stop_on_faults(table)
-    now = describe_run(cfg, run_dir, stats, table)
+    now = describe_run(cfg, run_dir, root, stats, table)
     tracker = Tracker(run_dir, cfg.tracking.experiment)
     if tracker.new:
         tracker.log_params(run_parameters(cfg, now, stats))
