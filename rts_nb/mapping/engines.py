@@ -166,7 +166,7 @@ PIXEL_M = 3.0  # of PlanetScope, near enough to sort boxes by
 
 # %% ../../nbs/mapping/13_engines.ipynb #64a8d679
 def scene_shape(scene: Scene) -> tuple[int, int]:
-    "(height, width) of a scene's own pixels; where a table gives its box, nothing is opened. DataError if it cannot be."
+    "(height, width) of a scene's pixels; where a table gives its box, nothing is opened. DataError if it cannot be."
     if scene.bounds:
         left, bottom, right, top = scene.bounds
         height, width = (max(round(length / PIXEL_M), 1) for length in (top - bottom, right - left))

@@ -92,7 +92,7 @@ def reading_warnings(records: Sequence[dict], settings: dict) -> list[str]:
         warnings.append(f"channels come from other sources than in training: {', '.join(sorted(others))}")
     return warnings
 
-
+# %% ../../nbs/mapping/11_log.ipynb #97fac267
 def finish_map(job: MapJob, model_dir: str | os.PathLike, calibration: dict, failed: dict[str, str]) -> dict:
     "Writes layers, mosaic and log of a map from the records of its scenes; the content of inference_log.json."
     records, point = read_records(job.out), operating_point(calibration)

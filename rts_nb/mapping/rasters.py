@@ -218,7 +218,7 @@ def how_it_was_read(scene: OpenScene) -> dict:
         resampled=bool(size and size.resampled),
     )
 
-
+# %% ../../nbs/mapping/04_rasters.ipynb #8d5d18f9
 def write_rasters(predictor: Predictor, scene: Scene, name: str, job: MapJob, hooks: SceneHooks | None = None) -> dict:
     "Writes a scene's rasters; the counts of `windows`, the `skipped`, `km2`, and the histograms as `seen`."
     settings, hooks = predictor.settings, hooks or SceneHooks()

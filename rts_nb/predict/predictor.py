@@ -149,7 +149,8 @@ class Predictor:
 
     `model` takes normalised floats (N, C, H, W) and gives logits (N, 1, H, W); it is put into eval mode and channels
     last, and later changes to its weights do not count. `stats` is the content of normalization_stats.json. Without
-    `device` it runs on a GPU if there is one. Scenes are read by the rules of `imagery`, of a run those of its training. `precision` is 'auto', 'fp32', 'fp16' or 'bf16'.
+    `device` it runs on a GPU if there is one. `precision` is 'auto', 'fp32',
+    'fp16' or 'bf16'. Scenes are read by the rules of `imagery`, in a run those of its training.
     """
 
     def __init__(self, model: nn.Module, stats: dict, settings: PredictSettings, device=None, precision="auto"):

@@ -397,7 +397,7 @@ def _meets(features: gpd.GeoDataFrame, within: np.ndarray | None) -> np.ndarray:
     met[STRtree(features.geometry.to_numpy()).query(within, predicate="intersects")[1]] = True
     return met
 
-
+# %% ../../nbs/tiles/06_outlines.ipynb #dfe43d05
 def load_outlines(
     polygons,  # a file, a pattern, or a list of these
     layer: str = "",
