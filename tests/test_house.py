@@ -1,5 +1,6 @@
 """The house rules: one notebook a module, rooms in order, small, formatted, typed, fresh outputs, working links."""
 
+import ast
 import json
 import re
 import shutil
@@ -113,6 +114,37 @@ def test_one_meaning_a_name():
             where.setdefault(name, []).append(name_of(path))
     several = {name: places for name, places in where.items() if len(places) > 1 and name != "main"}
     assert several == {}
+
+
+def unstated_encodings(source: str) -> list[int]:
+    "Lines that read or write text in the encoding of whatever locale is set."
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call) or any(keyword.arg == "encoding" for keyword in node.keywords):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        modes = [a.value for a in node.args if isinstance(a, ast.Constant) and a.value in ("w", "a", "r", "x")]
+        is_open = name == "open" and (isinstance(node.func, ast.Name) or modes)
+        is_binary = any(isinstance(a, ast.Constant) and "b" in str(a.value) for a in node.args[1:2])
+        is_raster = isinstance(node.func, ast.Attribute) and getattr(node.func.value, "id", "") in (
+            "rasterio",
+            "memory",
+        )
+        of_method = name in ("read_text", "write_text") and isinstance(node.func, ast.Attribute)
+        if of_method or (is_open and not is_binary and not is_raster):
+            found.append(node.lineno)
+    return found
+
+
+def test_text_is_utf8_whatever_the_locale():
+    places = [*MODULES, *(ROOT / "tests").rglob("*.py"), *(ROOT / "bench").glob("*.py"), *(ROOT / "tools").glob("*.py")]
+    found = {}
+    for path in places:
+        lines = unstated_encodings(path.read_text(encoding="utf-8"))
+        if lines:
+            found[path.name] = lines
+    assert found == {}
+    assert unstated_encodings("path.read_text()\nopen('a', 'w')\nopen('a', 'rb')\nrasterio.open(p, 'w')") == [1, 2]
 
 
 def test_pytest_collects_nothing_from_the_package():

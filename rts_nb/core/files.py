@@ -81,7 +81,7 @@ def show_path(path: str | os.PathLike) -> str:
     absolute, root = Path(path).resolve(), project_root().resolve()
     if absolute.is_relative_to(root):
         return str(absolute.relative_to(root))
-    return "…/" + "/".join(absolute.parts[-3:])
+    return "…/" + "/".join(absolute.parts[1:][-3:])
 
 # %% ../../nbs/core/00_files.ipynb #9ca86b4c
 @contextlib.contextmanager

@@ -91,7 +91,7 @@ def draw_scene(ax: Axes, out: Path, name: str, scenes: MapScenes, slumps: gpd.Ge
     here = slumps_of_scene(slumps, name)
     if len(here):
         here.boundary.plot(ax=ax, color="black", linewidth=1)
-    draw_map_frame(ax, bounds, CRS, title=f"{name}: {len(here)} slumps", xlabel="")
+    draw_map_frame(ax, bounds, CRS, title=f"{name}\n{len(here)} slumps", xlabel="")
     return image
 
 # %% ../../nbs/mapping/15_figures.ipynb #b165390f

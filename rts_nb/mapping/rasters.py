@@ -32,7 +32,7 @@ from ..predict.views import fuse
 from ..predict.windows import prefetch
 from ..tiles.layout import CRS
 from ..tiles.rasters import Scene
-from ..tiles.reading import OpenScene, open_scene
+from ..tiles.reading import MASK_MEANING, OpenScene, open_scene
 
 # %% ../../nbs/mapping/04_rasters.ipynb #eda7004f
 def tiff_number(raster, name: str, overview: int | None = None) -> int:
@@ -211,7 +211,7 @@ def how_it_was_read(scene: OpenScene) -> dict:
         bands_by=facts.choice.by,
         values=facts.dtype,
         no_data_by=facts.rule.by,
-        masks=[kind for kind, _ in facts.masks],
+        masks=[MASK_MEANING[kind] for kind, _ in facts.masks],
         channels={name: source.source for name, source in facts.sources.items()},
         pixel_on_ground_m=round(size.ground_m, 3) if size else None,
         pixel_read_m=round(scene.grid.pixel_m, 3),

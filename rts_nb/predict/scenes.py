@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['BOX', 'TEXT_COLUMNS', 'read_tiles', 'list_scenes', 'reading_options']
 
-# %% ../../nbs/predict/00_scenes.ipynb #3834a9b4
+# %% ../../nbs/predict/00_scenes.ipynb #c8a5a106
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ from ..core.section import parse_options
 from ..core.tables import read_table
 from ..tiles.channels import channel_source
 from ..tiles.layout import EXTRA_CHANNELS
-from ..tiles.rasters import RASTER_SUFFIXES, Scene, band_numbers, list_rasters, named_mask, scene_of
+from ..tiles.rasters import RASTER_SUFFIXES, Scene, band_numbers, list_rasters, named_mask, scene_of, without_masks
 
 # %% ../../nbs/predict/00_scenes.ipynb #08a719bc
 BOX = ["left", "bottom", "right", "top"]
@@ -83,7 +83,7 @@ def read_tiles(path: str | os.PathLike, **more) -> dict[str, Scene]:
         scenes[row["tile_id"]] = scene_of(raster, **fields)
     return scenes
 
-# %% ../../nbs/predict/00_scenes.ipynb #156ecd68
+# %% ../../nbs/predict/00_scenes.ipynb #911edeac
 def _named_scenes(item, valid_mask: str, more: dict) -> list[tuple[str, Scene]]:
     "(name, Scene) of what one item names."
     if is_virtual(item):
@@ -91,7 +91,7 @@ def _named_scenes(item, valid_mask: str, more: dict) -> list[tuple[str, Scene]]:
     path = Path(resolve(item))
     if path.suffix == ".csv" and path.is_file():
         return list(read_tiles(path, **more).items())
-    rasters = sorted(list_rasters(path, recursive=False))
+    rasters = sorted(without_masks(list_rasters(path, recursive=False), valid_mask))
     return [(p.stem, scene_of(p, valid=named_mask(valid_mask, p), **more)) for p in rasters]
 
 # %% ../../nbs/predict/00_scenes.ipynb #7e17a4b3

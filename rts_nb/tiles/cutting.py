@@ -4,17 +4,17 @@
 
 # %% auto #0
 __all__ = ['grid_id', 'grid_transform', 'cell_boxes', 'grid_cells', 'outline_label', 'SceneCutter', 'CutResult', 'cut_tile',
-           'near_shapes', 'TileCells', 'choose_cells', 'negative_order', 'join_regions', 'Candidates',
+           'near_shapes', 'TileCells', 'choose_cells', 'negative_order', 'linked_groups', 'join_regions', 'Candidates',
            'order_candidates', 'cut_tiles', 'input_stamp', 'record_imagery', 'write_cut', 'tile_scenes']
 
-# %% ../../nbs/tiles/12_cutting.ipynb #3455d826
+# %% ../../nbs/tiles/12_cutting.ipynb #42b90e45
 import collections
 import dataclasses
 import hashlib
 import itertools
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,7 +31,7 @@ from shapely import STRtree, box
 from ..core.files import DataError, RTSError, is_virtual, read_text, resolve, show_path, write_json
 from ..core.jobs import progress
 from ..core.section import parse_options
-from .imagery import Imagery
+from .imagery import Imagery, scale_numbers
 from rts_nb.tiles.layout import (
     IGNORE,
     TileRow,
@@ -41,7 +41,7 @@ from rts_nb.tiles.layout import (
     write_tile,
 )
 from .outlines import load_outlines
-from .placing import SceneMosaic, count_scenes, place_rasters, place_scenes, plan_extra
+from .placing import SceneMosaic, check_options, count_scenes, place_rasters, place_scenes, plan_extra
 from .rasters import band_numbers, open_cached, scene_files
 from .statistics import finish_dataset
 
@@ -129,7 +129,7 @@ class SceneCutter:
         "The row of metadata.csv of a cell."
         return TileRow(grid_id(*cell), self.transform(cell), self.size, positive, region, uids)
 
-# %% ../../nbs/tiles/12_cutting.ipynb #c061020c
+# %% ../../nbs/tiles/12_cutting.ipynb #0edd5a6e
 class CutResult(NamedTuple):
     "What came of cutting a tile."
 
@@ -147,7 +147,7 @@ def cut_tile(
     "Writes the tile of a cell if it is not there yet and can be."
     tile_id, transform = grid_id(*cell), cutter.transform(cell)
     written = is_written(folder, tile_id)
-    if written and not cutter.source.files:
+    if written and not cutter.source.counts_gaps:
         return CutResult("")
     everywhere = np.ones((cutter.size, cutter.size), bool)
     if len(shapes) and not (outline_label(shapes, everywhere, transform) == 1).any():
@@ -224,30 +224,35 @@ def _main_region(shapes: np.ndarray, regions: np.ndarray, square: shapely.Geomet
     areas = shapely.area(shapely.intersection(shapes, square))
     return pd.Series(areas).groupby(regions).sum().idxmax()
 
-# %% ../../nbs/tiles/12_cutting.ipynb #d7a4cac4
-def join_regions(rows: Sequence[TileRow]) -> tuple[list[TileRow], int]:
-    "The rows with one region for all tiles that share a slump, that of most of them; and how many rows changed."
-    owner: dict[str, int] = {}
-    links = []
-    for k, row in enumerate(rows):
-        for uid in row.uids:
-            links.append((owner.setdefault(uid, k), k))
-    a, b = np.array(links).T if links else (np.zeros(0, int), np.zeros(0, int))
-    n = len(rows)
+# %% ../../nbs/tiles/12_cutting.ipynb #47cc7d5e
+def linked_groups(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
+    "The group of each of n things of which a[k] and b[k] are linked, directly or by others: (n,) of numbers."
     _, group = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)), directed=False)
+    return group
+
+
+def join_regions(rows: Sequence[TileRow], slumps: Sequence[Iterable[int]]) -> tuple[list[TileRow], int]:
+    "The rows with one region for all tiles that share one of `slumps` (numbers, by row); and how many rows changed."
+    owner: dict[int, int] = {}
+    links = [(owner.setdefault(slump, k), k) for k, of_row in enumerate(slumps) for slump in of_row]
+    a, b = np.array(links).T if links else (np.zeros(0, int), np.zeros(0, int))
+    group = linked_groups(a, b, len(rows))
     region = pd.Series([row.region for row in rows], dtype=object)
     most = region.groupby(group).agg(lambda names: names.value_counts(sort=True).index[0])
     joined = [row._replace(region=most[g]) for row, g in zip(rows, group, strict=True)]
     return joined, sum(new.region != old.region for new, old in zip(joined, rows, strict=True))
 
-# %% ../../nbs/tiles/12_cutting.ipynb #45fd433d
+# %% ../../nbs/tiles/12_cutting.ipynb #b72e209b
 def _cut_positives(folder, cutter: SceneCutter, cells: np.ndarray, outlines: gpd.GeoDataFrame, counts) -> list[TileRow]:
     "Metadata rows of the positive tiles: a tile's region is that of most of its RTS."
     kept = outlines[outlines["kept"]]
     shapes, ignored = kept.geometry.to_numpy(), outlines.geometry.to_numpy()[outlines["ignored"]]
     regions, uids = kept["region"].to_numpy(), kept["uid"].to_numpy()
     tree, ignored_tree = STRtree(shapes), STRtree(ignored)
-    rows = []
+    # pieces of one slump, cut at a border or outlined one by one, lie within a pixel of each other
+    near, nearest = tree.query(shapes, predicate="dwithin", distance=cutter.pixel)
+    slump = linked_groups(near, nearest, len(shapes))
+    rows, slumps = [], []
     for cell in progress(cells.tolist(), "positive tiles", unit="tile"):
         square = cutter.square(cell)
         here = np.sort(tree.query(square, predicate="intersects"))
@@ -257,7 +262,8 @@ def _cut_positives(folder, cutter: SceneCutter, cells: np.ndarray, outlines: gpd
         if not result.left_out:
             region = _main_region(shapes[here], regions[here], square)
             rows.append(cutter.row(cell, True, region, list(dict.fromkeys(uids[here]))))
-    rows, counts["positive tiles moved to the region of a slump that they share"] = join_regions(rows)
+            slumps.append(slump[here].tolist())
+    rows, counts["positive tiles moved to the region of a slump that they share"] = join_regions(rows, slumps)
     return rows
 
 # %% ../../nbs/tiles/12_cutting.ipynb #87a17f3c
@@ -350,7 +356,7 @@ def _check_regions(kept: gpd.GeoDataFrame) -> None:
         way_out = "three splits need three; give more scenes, or smaller regions (columns RegionName, or region_km)"
         raise DataError(f"{found}; {way_out}")
 
-# %% ../../nbs/tiles/12_cutting.ipynb #eb493fde
+# %% ../../nbs/tiles/12_cutting.ipynb #274754ab
 def record_imagery(folder: str | os.PathLike, imagery: Imagery) -> None:
     "Adds how imagery was read to version.json."
     path = Path(folder) / "version.json"
@@ -374,6 +380,9 @@ def write_cut(
     with prepared_folder(root, plan | _inputs_plan(cutter, outlines)) as folder:
         try:
             rows = cut_tiles(folder, cutter, outlines, cells, plan["negatives"], plan["seed"], counts)
+            if not rows:
+                reasons = "; ".join(f"{n} {name}" for name, n in counts.items() if name.startswith("tiles left out"))
+                raise DataError(f"no tile could be cut ({reasons})")
             write_metadata(folder, rows)
             report = {name: n for name, n in counts.items() if n}
             finish_dataset(folder, cutter.size, "scenes", plan["seed"], list(cutter.source.channels), report)
@@ -384,7 +393,7 @@ def write_cut(
         finally:
             open_cached.cache_clear()
 
-# %% ../../nbs/tiles/12_cutting.ipynb #2a56424b
+# %% ../../nbs/tiles/12_cutting.ipynb #4d9c285d
 def tile_scenes(
     scenes,  # GeoTIFF, folder, pattern, VRT, or a list of these
     polygons,  # files of outlines: GeoPackage, GeoJSON, Shapefile, GeoParquet
@@ -401,7 +410,7 @@ def tile_scenes(
     region_km: float = 100.0,  # squares that are regions where outlines name none
     min_valid: float = 0.5,  # share of a tile's pixels with data
     rgb_bands: str | Sequence[int] | None = None,  # of R, G, B (and NIR) in scenes that do not say so, like '3,2,1,4'
-    scale: Sequence[float] | None = None,  # (low, high) in the scenes' units become 0 and 255; bytes need none
+    scale: str | Sequence[float] | None = None,  # (low, high) in the scenes' units become 0 and 255; bytes need none
     valid_mask: str = "",  # a mask (0: do not use) for all scenes, or a pattern with {scene}
     dem: str = "",  # an elevation model (m) for re=dem and sr=dem
     all_positive: bool = False,  # whether outlines without a class are slumps
@@ -410,14 +419,14 @@ def tile_scenes(
     "The root of a dataset made from scenes and outlines; what was counted and decided is in its version.json."
     plan = {name: value for name, value in locals().items() if name != "root"}  # every argument decides the tiles
     column_names = parse_options(columns) if isinstance(columns, str) else columns
+    given = check_options(plan)
     channels = plan_extra(extra, dem)
-    bands = band_numbers(rgb_bands)
-    placed, imagery = place_scenes(scene_files(scenes), pixel, channels.sources, bands, scale, valid_mask)
-    placed_files = {channel: place_rasters(files) for channel, files in channels.files.items()}
+    how = (channels.sources, band_numbers(rgb_bands), scale_numbers(scale), valid_mask)
+    placed, imagery = place_scenes(scene_files(scenes), given.pixel, *how)
+    placed_files = {channel: place_rasters(files, channel) for channel, files in channels.files.items()}
     source = SceneMosaic(placed, channels.sources, placed_files, str(resolve(dem)) if dem else "")
-    cutter = SceneCutter(source, tile_size, pixel, min_valid)
-    outlines, counts = load_outlines(
-        polygons, layer, crs, column_names, years, region_km, all_positive, within=cutter.footprints
-    )
-    write_cut(root, plan, cutter, imagery, outlines, counts + count_scenes(placed))
+    cutter = SceneCutter(source, given.tile_size, given.pixel, given.min_valid)
+    how_read = (layer, crs, column_names, years, given.region_km, given.all_positive)
+    outlines, counts = load_outlines(polygons, *how_read, within=cutter.footprints)
+    write_cut(root, plan | dict(given), cutter, imagery, outlines, counts + count_scenes(placed))
     return Path(resolve(root))

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['ROLES', 'FILLING', 'COLOR_ROLES', 'RGB', 'IMAGERY_FILE', 'role_of', 'described_bands', 'tagged_bands',
            'has_default_tags', 'band_roles', 'BandChoice', 'choose_bands', 'DataRule', 'data_rule', 'check_mask',
-           'known_pixels', 'stretch_to_bytes', 'Imagery', 'value_kind', 'scale_for', 'describe_imagery',
-           'parse_imagery', 'imagery_of_dataset', 'save_imagery', 'load_imagery']
+           'known_pixels', 'stretch_to_bytes', 'Imagery', 'scale_numbers', 'value_kind', 'scale_for',
+           'describe_imagery', 'parse_imagery', 'imagery_of_dataset', 'save_imagery', 'load_imagery']
 
-# %% ../../nbs/tiles/07_imagery.ipynb #5f5b33da
+# %% ../../nbs/tiles/07_imagery.ipynb #e4ec4a71
 import json
 import os
 import re
@@ -25,16 +25,16 @@ from ..core.files import DataError, resolve, show_path, write_json
 from ..core.section import Section
 from .channels import ChannelSource
 from .layout import dataset_info, extra_of, load_tiles, pixel_size
-from .rasters import band_numbers, is_usable_data_mask
+from .rasters import band_numbers, is_usable_data_mask, split_numbers
 
-# %% ../../nbs/tiles/07_imagery.ipynb #ad22fede
+# %% ../../nbs/tiles/07_imagery.ipynb #d60062db
 ROLES = {
     "red": ("red", "r"),
     "green": ("green", "g", "greenii"),
     "blue": ("blue", "b"),
-    "nir": ("nir", "nearinfrared", "nearir", "nir1"),
+    "nir": ("nir", "n", "nearinfrared", "nearir"),
 }
-FILLING = re.compile(r"bands?|b?\d+|sr|toar|boa|toa|reflectance|surface|nm")  # says nothing of the role
+FILLING = re.compile(r"bands?|b?\d+(nm)?|sr|toar|boa|toa|reflectance|surface|nm")  # says nothing of the role
 
 
 def role_of(name: str | None) -> str | None:
@@ -124,7 +124,7 @@ def _check_order(src, roles: Mapping[str, int], others: Iterable[Sequence[int]])
         found = f"other scenes have red, green, blue in bands {', '.join(map(str, elsewhere[0]))}"
         raise DataError(f"{shown} says nothing of its bands, {found}; {way_out}")
 
-# %% ../../nbs/tiles/07_imagery.ipynb #b24639a9
+# %% ../../nbs/tiles/07_imagery.ipynb #078c5b56
 def choose_bands(
     src,  # an open raster
     stated: Sequence[int] | None = None,  # rgb_bands: numbers of R, G, B (and NIR), from 1
@@ -134,7 +134,12 @@ def choose_bands(
     shown = show_path(src.name)
     if is_usable_data_mask(src.name):
         raise DataError(f"{shown} is Planet's mask by its name, not imagery; leave it beside its scene")
-    roles = band_roles(src)
+    try:
+        roles = band_roles(src)
+    except DataError:
+        if not stated:
+            raise
+        roles = {}
     named = all(role in roles for role in RGB)
     if named and not (stated and not described_bands(src) and has_default_tags(src)):
         return BandChoice((roles["red"], roles["green"], roles["blue"]), roles.get("nir"), "names")
@@ -145,12 +150,14 @@ def choose_bands(
     _check_order(src, roles, others)
     return BandChoice((1, 2, 3), roles.get("nir"))
 
-# %% ../../nbs/tiles/07_imagery.ipynb #6f40d4d4
+# %% ../../nbs/tiles/07_imagery.ipynb #4696af09
 class DataRule(NamedTuple):
     "How a raster says where it has data."
 
     by: str  # 'nodata', 'mask', 'alpha'; where it says nothing 'zeros' of imagery, or 'all' of other rasters
     alpha: int | None = None  # band
+    nodata: float | None = None
+    mask: bool = False  # a mask band or file
 
 
 def _bands_with(src, color: ColorInterp) -> list[int]:
@@ -161,15 +168,27 @@ def data_rule(src, taken: Sequence[int], imagery: bool = True) -> DataRule:
     "The rule of an open raster whose bands `taken` are read; in other rasters than imagery a zero is a value."
     alphas = [band for band in _bands_with(src, ColorInterp.alpha) if band not in taken]
     flags = src.mask_flag_enums[taken[0] - 1]
-    if src.nodatavals[taken[0] - 1] is not None:
-        return DataRule("nodata", alphas[0] if alphas else None)
-    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
-        return DataRule("mask", alphas[0] if alphas else None)
-    if alphas:
-        return DataRule("alpha", alphas[0])
+    alpha = alphas[0] if alphas else None
+    nodata = _possible_nodata(src, taken[0])
+    mask = MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+    if nodata is not None:
+        return DataRule("nodata", alpha, nodata, mask)
+    if mask:
+        return DataRule("mask", alpha, None, True)
+    if alpha:
+        return DataRule("alpha", alpha)
     return DataRule("zeros" if imagery else "all")
 
-# %% ../../nbs/tiles/07_imagery.ipynb #47cce1d3
+
+def _possible_nodata(src, band: int) -> float | None:
+    "The nodata value of a band; None without one, or where its type cannot hold it (-9999 of bytes marks nothing)."
+    nodata, dtype = src.nodatavals[band - 1], np.dtype(src.dtypes[band - 1])
+    if nodata is None or dtype.kind == "f":
+        return nodata
+    limits = np.iinfo(dtype)
+    return nodata if limits.min <= nodata <= limits.max and float(nodata).is_integer() else None
+
+# %% ../../nbs/tiles/07_imagery.ipynb #20fe5ee0
 def _strips(src, rows: int = 512) -> list[Window]:
     return [Window(0, top, src.width, min(rows, src.height - top)) for top in range(0, src.height, rows)]
 
@@ -189,7 +208,7 @@ def check_mask(src, rule: DataRule):
     kind, read = "its mask", lambda window: src.read_masks(1, window=window)
     if rule.alpha:
         kind, read = f"band {rule.alpha}, tagged alpha,", lambda window: src.read(rule.alpha, window=window)
-    elif rule.by != "mask":
+    elif not rule.mask:
         return
     values = _mask_values(src, read)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
@@ -199,15 +218,15 @@ def check_mask(src, rule: DataRule):
         way_out = "a mask is 0 and one other value; if it is near infrared, gdal_edit.py -colorinterp_4 undefined"
         raise DataError(f"{found}; {way_out}")
 
-# %% ../../nbs/tiles/07_imagery.ipynb #c1eaa171
+# %% ../../nbs/tiles/07_imagery.ipynb #28fdb713
 def known_pixels(src, rule: DataRule, bands: Sequence[int], pixels: np.ndarray, window: Window) -> np.ndarray:
     "Which of the `pixels` (k, h, w) read from `bands` in a window have data: bool (h, w)."
     known = np.isfinite(pixels).all(0) if pixels.dtype.kind == "f" else np.ones(pixels.shape[1:], bool)
-    if rule.by == "nodata":
-        known &= (src.read_masks(list(bands), window=window) > 0).any(0)
-    elif rule.by == "mask":
+    if rule.nodata is not None:
+        known &= (pixels != rule.nodata).any(0)
+    if rule.mask:
         known &= src.read_masks(bands[0], window=window) > 0
-    elif rule.by == "zeros":
+    if rule.by == "zeros":
         known &= pixels.any(0)
     if rule.alpha:
         known &= src.read(rule.alpha, window=window) > 0
@@ -251,7 +270,17 @@ class Imagery(Section):
             raise ValueError(f"scale is {list(scale)}; expected low < high, in the scenes' units")
         return scale
 
-# %% ../../nbs/tiles/07_imagery.ipynb #4dd57993
+# %% ../../nbs/tiles/07_imagery.ipynb #0a0eed13
+def scale_numbers(scale: Any) -> tuple[float, float] | None:
+    "(low, high) of a list or a text like '300,3000'; None for none. DataError for anything else."
+    if scale is None or (isinstance(scale, str) and not scale.strip()):
+        return None
+    numbers = split_numbers(scale)
+    if len(numbers) != 2 or not numbers[0] < numbers[1]:
+        raise DataError(f"scale is {scale!r}; expected two rising numbers in the scenes' units, as in [300,3000]")
+    return numbers[0], numbers[1]
+
+# %% ../../nbs/tiles/07_imagery.ipynb #3a75fdb3
 def value_kind(dtype: str) -> str:
     "'bytes', 'integers' or 'fractions': types of one kind may have the same units."
     if dtype == "uint8":
@@ -259,7 +288,7 @@ def value_kind(dtype: str) -> str:
     return "fractions" if np.dtype(dtype).kind == "f" else "integers"
 
 
-def scale_for(src, imagery: Imagery, proposal: str = "") -> tuple[float, float] | None:
+def scale_for(src, imagery: Imagery) -> tuple[float, float] | None:
     "The stretch of an open raster: None for bytes; DataError for other values without a stretch of their kind."
     dtype = src.dtypes[0]
     shown = show_path(src.name)
@@ -268,8 +297,9 @@ def scale_for(src, imagery: Imagery, proposal: str = "") -> tuple[float, float] 
     if np.dtype(dtype).kind not in "uif":
         raise DataError(f"{shown} has {dtype} values, expected integers or fractions")
     if imagery.scale is None:
-        expected = "state one linear stretch to bytes for all scenes with scale=[low, high]"
-        raise DataError(f"{shown} has {dtype} values, and no scale is known; {expected}{proposal}")
+        found = f"{shown} is {dtype}, expected uint8 as training had it, and no scale is known"
+        way_out = "bring it to the bytes of the training tiles (gdal_translate -ot Byte -scale LOW HIGH 0 255)"
+        raise DataError(f"{found}; {way_out}, or train on tiles cut with scale=[LOW,HIGH]")
     if imagery.dtype != "uint8" and value_kind(imagery.dtype) != value_kind(dtype):
         low, high = imagery.scale
         found = f"{shown} has {dtype} values, scale [{low:g}, {high:g}] is of {imagery.dtype} values"
