@@ -10,7 +10,7 @@ from rasterio.windows import Window
 
 from rts_nb.tiles.imagery import load_imagery
 from rts_nb.tiles.layout import load_tiles, read_tile, tile_path
-from rts_nb.tiles.rasters import Grid, Scene, open_cached, scene_of
+from rts_nb.tiles.rasters import Grid, open_cached, scene_of
 from rts_nb.tiles.reading import open_scene, scene_facts, scene_reader
 
 OVERRIDES = "data.extra_channels=[ndvi]"
@@ -99,7 +99,9 @@ def test_the_map_has_no_data_where_the_scene_has_none(work):
     log = read_json(folder / "map" / "inference_log.json")
     assert log["scenes_done"] == 1 and not log["scenes_failed"]
     read = log["scenes"][0]["read"]
-    assert read["bands"] == [3, 2, 1] and read["masks"] == ["udm2"] and read["values"] == "uint16"
+    assert (
+        read["bands"] == [3, 2, 1] and "1 in the first band is clear" in read["masks"][0] and read["values"] == "uint16"
+    )
     assert abs(read["pixel_on_ground_m"] - 3) < 0.02 and not read["resampled"]
     (path,) = planet.later.glob("*_SR.tif")
     with open_scene(scene_of(path), imagery=load_imagery(folder / "runs" / "seed-42")) as scene:
@@ -125,7 +127,6 @@ def test_a_scene_of_another_kind_is_refused_by_name(work, tmp_path):
     )
     assert done.returncode != 0
     assert (
-        "nameless.tif says nothing of its bands, other scenes have red, green, blue in bands [3, 2, 1]" in done.stderr
+        "nameless.tif says nothing of its bands, other scenes have red, green, blue in bands 3, 2, 1" in done.stderr
     )
     assert "floats.tif has float32 values, scale [120, 2925] is of uint16 values" in done.stderr
-    assert Scene("a.tif").path == "a.tif"

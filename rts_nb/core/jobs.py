@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['PAPERMILL_NAMES', 'BOOLEANS', 'MEANINGS', 'HASH_SEED_AND_WORKSPACE', 'NotebookOutput', 'in_notebook', 'progress',
-           'ordered_map', 'threaded_map', 'assigned_names', 'parameter_types', 'parameters_cell', 'as_type',
-           'convert_parameter', 'check_names', 'check_parameters', 'seed_everything', 'unset_seeds', 'rank_and_world']
+           'forgiving_output', 'ordered_map', 'threaded_map', 'assigned_names', 'parameter_types', 'parameters_cell',
+           'as_type', 'convert_parameter', 'check_names', 'check_parameters', 'seed_everything', 'unset_seeds',
+           'rank_and_world']
 
 # %% ../../nbs/core/01_jobs.ipynb #0c1a11e5
 import ast
@@ -61,6 +62,13 @@ def progress(iterable: Iterable | None = None, desc="", total: float | None = No
         is_inner = len(getattr(tqdm, "_instances", ())) > 0
         look = dict(file=NotebookOutput(), mininterval=1.0, delay=2.0, ncols=90, ascii=" ━", disable=is_inner)
     return tqdm(iterable, desc=desc, total=total, unit=unit, leave=False, **(look | options))
+
+# %% ../../nbs/core/01_jobs.ipynb #5eefc684
+def forgiving_output() -> None:
+    "Lets standard output and error write what their encoding lacks as an escape, like \\u2026."
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 # %% ../../nbs/core/01_jobs.ipynb #7d20d136
 def ordered_map(

@@ -92,8 +92,8 @@ def _check_scale(scale: float, tile_size: int):
     "ValueError unless a window of `tile_size` sees the same whole number of pixels on every side at this scale."
     if (tile_size / scale - tile_size) % 2 == 0:
         return
-    rule = "must add a whole, even number of pixels to tile_size"
-    raise ValueError(f"scales: {scale:g} {rule} {tile_size}, as 1, 0.5 and 0.25 do")
+    rule = "must be in (0, 1] and add a whole, even number of pixels to tile_size"
+    raise ValueError(f"scale {scale:g} {rule} {tile_size}, as with 1, 0.5, 0.25")
 
 # %% ../../nbs/settings/00_config.ipynb #9f7af818
 def _first_fault(error: pydantic.ValidationError) -> str:

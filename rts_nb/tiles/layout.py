@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['CRS', 'EXTRA_CHANNELS', 'IGNORE', 'FOLDERS', 'SPLITS', 'VERSION', 'Percent', 'METADATA_COLUMNS', 'tile_path',
            'DataConfig', 'write_raster', 'write_tile', 'is_written', 'gdal_env', 'read_raster', 'no_data_pixels',
-           'read_rgb', 'read_tile', 'pixel_size', 'read_dataset_text', 'read_parsed', 'dataset_info', 'dataset_version',
-           'file_stems', 'load_splits', 'TileRow', 'write_metadata', 'read_metadata', 'extra_of', 'block_of',
-           'load_tiles', 'lock_preparation', 'prepared_folder', 'show_tile']
+           'read_rgb', 'read_tile', 'pixel_size', 'check_info', 'dataset_info', 'dataset_version', 'file_stems',
+           'load_splits', 'TileRow', 'write_metadata', 'read_metadata', 'extra_of', 'block_of', 'load_tiles',
+           'lock_preparation', 'prepared_folder', 'show_tile']
 
-# %% ../../nbs/tiles/00_layout.ipynb #8b3f15ee
+# %% ../../nbs/tiles/00_layout.ipynb #8388abe5
 import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -23,14 +23,13 @@ import pandas as pd
 import pydantic
 import pyogrio
 import rasterio
-import yaml
 from filelock import FileLock
 from pyproj import Transformer
 from rasterio.enums import MaskFlags
 
-from ..core.files import DataError, atomic, file_of, first_line, is_virtual, read_text, resolve, show_path
-from ..core.section import Section
-from ..core.tables import not_utf8, parse_table
+from ..core.files import DataError, atomic, file_of, first_line, is_virtual, resolve, show_path
+from ..core.section import Section, parse_scalar, parse_yaml_text
+from ..core.tables import parse_table, read_dataset_text, read_parsed
 
 # %% ../../nbs/tiles/00_layout.ipynb #606de728
 CRS = "EPSG:3413"  # NSIDC Sea Ice Polar Stereographic North
@@ -54,7 +53,7 @@ def tile_path(root: str | os.PathLike, kind: str, tile_id: str) -> str:
     "The path of a tile's file; `kind` is 'rgb', 'extra' or 'label'."
     return file_of(root, f"{FOLDERS[kind]}/{tile_id}.tif")
 
-# %% ../../nbs/tiles/00_layout.ipynb #e4f14134
+# %% ../../nbs/tiles/00_layout.ipynb #8b350260
 Percent = Annotated[float, pydantic.Field(ge=0, le=100)]
 
 
@@ -67,6 +66,13 @@ class DataConfig(Section):
     extra_channels: tuple[str, ...] = ()  # names from EXTRA_CHANNELS, read after R, G, B
     block_km: Annotated[float, pydantic.Field(gt=0, le=5000)] = 25  # side of the squares that resampling draws from
     clip_percentiles: tuple[Percent, Percent] = (1, 99)  # values beyond are clipped, for the statistics only
+
+    @pydantic.field_validator("root")
+    @classmethod
+    def _named(cls, root):
+        if not root.strip():
+            raise ValueError("is empty; expected the folder of a dataset, such as data/sample")
+        return root
 
     @pydantic.field_validator("extra_channels")
     @classmethod
@@ -196,46 +202,34 @@ def pixel_size(root: str | os.PathLike, tiles: pd.DataFrame) -> float:
     with rasterio.open(tile_path(root, "rgb", tiles["Tile_id"].iloc[0])) as f:
         return float(f.res[0])
 
-# %% ../../nbs/tiles/00_layout.ipynb #f5e59f14
-def read_dataset_text(
-    root: str | os.PathLike,
-    name: str,  # of the file, such as 'splits.yaml'
-    way_out: str = "a dataset needs it beside PLANET-RGB/ and labels/",
-) -> str:
-    "The text of one of a dataset's small files; DataError if it cannot be read."
-    path = file_of(root, name)
-    try:
-        return read_text(path)
-    except FileNotFoundError:
-        raise DataError(f"{show_path(path)} is missing; {way_out}") from None
-    except UnicodeDecodeError as e:
-        raise not_utf8(show_path(path), e) from None
-    except OSError as e:
-        raise DataError(f"{show_path(path)} cannot be read ({first_line(e)}); {way_out}") from None
-
-# %% ../../nbs/tiles/00_layout.ipynb #41c96651
-def read_parsed(
-    root: str | os.PathLike,
-    name: str,
-    parse: Callable[[str], Any],  # raises ValueError or YAMLError for text that it does not understand
-    way_out: str,
-) -> Any:
-    "One of the small files, parsed; DataError if it is missing or `parse` fails."
-    text = read_dataset_text(root, name, way_out)
-    try:
-        return parse(text)
-    except (ValueError, yaml.YAMLError) as e:
-        reason = " ".join(str(e).split())[:120]
-        raise DataError(f"{show_path(file_of(root, name))} is not readable ({reason}); {way_out}") from None
-
-# %% ../../nbs/tiles/00_layout.ipynb #0c13ed18
-def dataset_info(root: str | os.PathLike) -> dict:
-    "What version.json states: `dataset_version`, `tile_size`, and whatever else it holds."
-    example = '{"dataset_version": "2.0", "tile_size": 512}'
-    info = read_parsed(root, "version.json", json.loads, f"it should read {example}")
+# %% ../../nbs/tiles/00_layout.ipynb #ad9479fc
+def check_info(info: Any) -> None:
+    "DataError unless the content of version.json is an object with what a dataset needs; tile_size is made a number."
+    example = 'it should read {"dataset_version": "2.0", "tile_size": 512}'
+    if not isinstance(info, dict):
+        raise DataError(f"version.json is not an object ({str(info)[:60]}); {example}")
     lacking = {"dataset_version", "tile_size"} - set(info)
     if lacking:
-        raise DataError(f"version.json lacks {', '.join(sorted(lacking))}; it should read {example}")
+        raise DataError(f"version.json lacks {', '.join(sorted(lacking))}; {example}")
+    stated = str(info["tile_size"])
+    size = parse_scalar(stated)
+    if type(size) is not int or size < 1:
+        raise DataError(f"version.json: tile_size is {stated[:60]!r}, expected a whole number of pixels")
+    info["tile_size"] = size
+    channels = info.get("extra_channels")
+    channels = [] if channels is None else channels
+    is_list = isinstance(channels, list)
+    known = [name for name in EXTRA_CHANNELS if is_list and name in channels]
+    if not is_list or len(known) != len(channels):
+        found = f"extra_channels is {str(channels)[:60]!r}"
+        raise DataError(f"version.json: {found}, expected a list of some of {', '.join(EXTRA_CHANNELS)}, each once")
+
+
+def dataset_info(root: str | os.PathLike) -> dict:
+    "What version.json states: `dataset_version`, `tile_size`, and whatever else it holds."
+    way_out = 'it should read {"dataset_version": "2.0", "tile_size": 512}'
+    info = read_parsed(root, "version.json", json.loads, way_out)
+    check_info(info)
     return info | dict(dataset_version=str(info["dataset_version"]))
 
 # %% ../../nbs/tiles/00_layout.ipynb #f86aac31
@@ -257,12 +251,7 @@ def file_stems(root: str | os.PathLike, folder: str, ending: str = ".tif") -> se
         names = os.listdir(path) if os.path.isdir(path) else []
     return {n.removesuffix(ending) for n in names if n.endswith(ending) and not n.startswith(".")}
 
-# %% ../../nbs/tiles/00_layout.ipynb #f54bdead
-def _typed_text(text: str) -> Any:
-    "YAML whose scalars all stay text."
-    return yaml.load(text, Loader=yaml.BaseLoader)
-
-
+# %% ../../nbs/tiles/00_layout.ipynb #475b130a
 def _regions_of(split: str, found: Any) -> list[str]:
     "The regions of a split, none where nothing stands there; DataError for anything but a list of names."
     if found in ("", "~", [], {}) or str(found).lower() == "null":
@@ -278,7 +267,7 @@ def _regions_of(split: str, found: Any) -> list[str]:
 
 def load_splits(root: str | os.PathLike) -> dict[str, list[str]]:
     "Regions by split, from splits.yaml; DataError if the splits are not train, val and test, each a list of names."
-    splits = read_parsed(root, "splits.yaml", _typed_text, "write_splits makes it")
+    splits = read_parsed(root, "splits.yaml", parse_yaml_text, "write_splits makes it")
     if not isinstance(splits, dict) or sorted(map(str, splits)) != sorted(SPLITS):
         found = ", ".join(map(str, splits)) if isinstance(splits, dict) else "none"
         raise DataError(f"splits.yaml has the splits {found}; expected train, val and test, each a list of regions")

@@ -102,9 +102,9 @@ def tile_starts(n: int, size: int) -> list[int]:
 
 # %% ../../nbs/tiles/04_public.ipynb #1f3716a2
 def _cut(rgb, truth, y, x, size) -> tuple[np.ndarray, np.ndarray]:
-    "Image and label of the tile at (y, x), padded with 0 and 255 beyond the edge."
+    "Image and label of the tile at (y, x), padded with 0 and 255 beyond the edge; black pixels have no data."
     rgb = rgb[:, y : y + size, x : x + size]
-    label = truth[y : y + size, x : x + size]
+    label = np.where(rgb.any(0), truth[y : y + size, x : x + size], IGNORE).astype("u1")
     padding = ((0, size - label.shape[0]), (0, size - label.shape[1]))
     return np.pad(rgb, ((0, 0), *padding)), np.pad(label, padding, constant_values=IGNORE)
 
