@@ -14,14 +14,14 @@ import matplotlib
 matplotlib.use("Agg")
 import torch
 
-from rts_nb.core.files import RTSError, file_of, is_virtual, resolve, show_path
-from rts_nb.core.jobs import progress
+from rts_nb.core.files import RTSError, is_virtual, resolve, show_path
+from rts_nb.core.jobs import forgiving_output, progress
 from rts_nb.data import prepare
 from rts_nb.settings.config import default_config, load_config
 from rts_nb.tiles.checks import check_dataset
-from rts_nb.tiles.layout import FOLDERS, dataset_version, load_tiles
+from rts_nb.tiles.layout import FOLDERS, load_tiles
 from rts_nb.tiles.loading import TrainTiles, ratio_at, train_loader
-from rts_nb.tiles.statistics import load_stats
+from rts_nb.tiles.statistics import run_stats
 from rts_nb.training.figures import draw_batch
 
 PARTS = [
@@ -72,7 +72,7 @@ def batch_faults(batch, cfg, positive, number):
 def check_batches(cfg, root, n_batches):
     "The first epoch's batches, read as training reads them; all of them if n_batches is 0."
     tiles = load_tiles(root, cfg.data.block_km).query('split == "train"')
-    stats = load_stats(file_of(root, "normalization_stats.json"), cfg.data.extra_channels, dataset_version(root))
+    stats = run_stats(root, tiles, cfg.data)
     positive = tiles["positive"].tolist()
     data = TrainTiles(root, tiles, cfg.data, stats, cfg.augment, cfg.boundary, cfg.seed)
     loader = train_loader(data, positive, cfg.sampling, cfg.loader)
@@ -138,6 +138,7 @@ def dataset_faults(cfg, root):
 
 
 def main(args):
+    forgiving_output()
     cfg = run_config(args)
     root = resolve(cfg.data.root)
     faults = dataset_faults(cfg, root)

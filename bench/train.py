@@ -60,7 +60,9 @@ def tiles_of(which, folder):
 
 def config(which, root, *overrides):
     "The sample's config, of the small network or of B5, on the tiles in `root`."
-    options = [*OVERRIDES[which], f"data.root={root}", *overrides]
+    given = {override.partition("=")[0] for override in overrides}
+    own = [override for override in OVERRIDES[which] if override.partition("=")[0] not in given]
+    options = [*own, f"data.root={root}", *overrides]
     return load_config("configs/sample.yaml", " ".join(options))
 
 

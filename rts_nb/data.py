@@ -6,10 +6,9 @@
 __all__ = ['complete_dataset', 'prepare', 'parse_scene_options', 'open_dataset', 'describe_call', 'describe_dataset',
            'make_sample', 'import_public', 'tile_scenes', 'check_dataset']
 
-# %% ../nbs/00_data.ipynb #8727a364
+# %% ../nbs/00_data.ipynb #44ca8ff6
 import difflib
 import inspect
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,15 @@ from .core.section import parse_options
 from .tiles.checks import check_dataset  # noqa: F401 (promised here)
 from .tiles.cutting import tile_scenes
 from .tiles.imagery import describe_imagery, imagery_of_dataset
-from .tiles.layout import DataConfig, dataset_info, extra_of, load_tiles, lock_preparation, read_parsed
+from .tiles.layout import DataConfig, dataset_info, extra_of, load_tiles, lock_preparation
 from .tiles.public import find_public_images, import_public
 from .tiles.sample import make_sample
-from .tiles.splits import write_summary
-from .tiles.statistics import compute_stats, load_stats
+from .tiles.splits import read_summary, write_summary
+from .tiles.statistics import check_variation, compute_stats, load_stats
 
 _all_ = ["make_sample", "import_public", "tile_scenes", "check_dataset"]
 
-# %% ../nbs/00_data.ipynb #e0df04f0
+# %% ../nbs/00_data.ipynb #b2a61dc3
 def _lacks(root, name: str) -> bool:
     "Whether a file that can be computed is missing; never on virtual paths, where reading it says so."
     return not is_virtual(root) and not Path(root, name).exists()
@@ -37,11 +36,13 @@ def _compute_missing(root, cfg: DataConfig) -> None:
     "Writes splits_summary.json if it is missing or without pixels, and normalization_stats.json if it is missing."
     summary = {}
     if not _lacks(root, "splits_summary.json"):
-        summary = read_parsed(root, "splits_summary.json", json.loads, "delete it, and it is counted anew")
+        summary = read_summary(root)
     if "pixels" not in summary.get("train", {}):
         write_summary(root)
     if _lacks(root, "normalization_stats.json"):
         stats = compute_stats(root, load_tiles(root), cfg.clip_percentiles)
+        shown = f"{show_path(root)}, data.clip_percentiles {list(cfg.clip_percentiles)}"
+        check_variation(stats, cfg.extra_channels, shown)
         write_json(file_of(root, "normalization_stats.json"), stats)
 
 # %% ../nbs/00_data.ipynb #c4177395
@@ -63,26 +64,7 @@ def complete_dataset(root: Path | str, cfg: DataConfig) -> Path | str:
         raise ConfigError(f"{shown} has no {', '.join(lacking)} ({found}); change data.extra_channels")
     return root
 
-# %% ../nbs/00_data.ipynb #c11b9e02
-def _match_percentiles(root, cfg: DataConfig) -> None:
-    "Computes statistics anew where they were clipped at other percentiles than `cfg` says; DataError if it cannot."
-    name = "normalization_stats.json"
-    stats = read_parsed(root, name, json.loads, "delete it, and it is computed anew")
-    found, wanted = list(stats.get("clip_percentiles", (1, 99))), list(cfg.clip_percentiles)
-    if found == wanted:
-        return
-    says = f"{show_path(file_of(root, name))} is of clip percentiles {found}, data.clip_percentiles is {wanted}"
-    way_out = f"set data.clip_percentiles={found}, or run python check_data.py once where it can"
-    if is_virtual(root):
-        raise DataError(f"{says}, and {show_path(root)} cannot be written; {way_out}")
-    computed = compute_stats(root, load_tiles(root), cfg.clip_percentiles)
-    try:
-        write_json(file_of(root, name), computed)
-    except OSError as error:
-        raise DataError(f"{says}, and it cannot be written ({error.strerror or error}); {way_out}") from None
-    print(f"{says}; computed anew")
-
-# %% ../nbs/00_data.ipynb #1ce9de0e
+# %% ../nbs/00_data.ipynb #023e045a
 def _make(cfg: DataConfig, root: Path, seed: int) -> None:
     "Generates or imports what the data section describes; another process may be faster."
     shown = f"data.root {show_path(root)}"
@@ -109,15 +91,17 @@ def prepare(cfg: DataConfig, seed: int = 42) -> Path | str:
     root = resolve(cfg.root)
     if _lacks(root, "metadata.csv"):
         _make(cfg, Path(root), seed)
-    complete_dataset(root, cfg)
-    _match_percentiles(root, cfg)
-    return root
+    return complete_dataset(root, cfg)
 
 # %% ../nbs/00_data.ipynb #b2839ffd
 def parse_scene_options(options: str) -> dict[str, Any]:
     "Arguments of tile_scenes from text; ConfigError naming one that it does not have."
     given = parse_options(options)
-    known = list(inspect.signature(tile_scenes).parameters)
+    own = ("scenes", "polygons", "root", "extra", "dem", "tile_size", "seed")
+    known = [name for name in inspect.signature(tile_scenes).parameters if name not in own]
+    for name in own:
+        if name in given:
+            raise ConfigError(f"{name} is a parameter of this report; give it there and not among the options")
     for name in given:
         if name not in known:
             similar = difflib.get_close_matches(name, known, 1)
@@ -162,7 +146,7 @@ def open_dataset(
         return tile_scenes(scenes, polygons, where, extra=extra, dem=dem, tile_size=size, seed=seed, **more)
     return prepare(DataConfig.model_validate(dict(root=where, source=source, tile_size=size)), seed)
 
-# %% ../nbs/00_data.ipynb #59e3936c
+# %% ../nbs/00_data.ipynb #857c2e2d
 def describe_call(source: str, root: str, seed: int) -> dict[str, Any]:
     "What a call of open_dataset does: source, dataset, whether it is there, seed."
     where = root or f"data/{source}"
@@ -178,5 +162,5 @@ def describe_dataset(root: str | os.PathLike) -> dict[str, Any]:
     report = info.pop("report", {})
     info.pop("imagery", None)
     imagery = {f"imagery: {name}": text for name, text in describe_imagery(imagery_of_dataset(root)).items()}
-    statistics = f"{stats['n_tiles_used']} training tiles, {stats['computed_date']}"
+    statistics = f"{stats.get('n_tiles_used')} training tiles, {stats.get('computed_date')}"
     return info | imagery | dict(statistics=statistics) | report

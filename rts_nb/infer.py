@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .calibration.thresholds import caveats, load_calibration
 from .core.files import ConfigError, RTSError, RunError, resolve, show_path
+from .core.jobs import forgiving_output
 from .mapping.command import PROGRAM, closing_lines, infer_arguments
 from .mapping.engines import ENGINES
 from .mapping.folder import MapJob, explain_write_errors, lock_map, map_settings, start_map
@@ -98,6 +99,7 @@ def map_or_merge(given: Namespace) -> dict:
 # %% ../nbs/40_infer.ipynb #b30b4eb4
 def main(arguments: list[str] | None = None) -> None:
     "`python -m rts_nb.infer`: maps scenes or merges maps; status 1 and one line if it cannot or a scene failed."
+    forgiving_output()
     given = infer_arguments(arguments)
     try:
         log = map_or_merge(given)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['train_here', 'train', 'sample_run', 'run_command', 'main']
 
-# %% ../nbs/20_train.ipynb #1ce94e1a
+# %% ../nbs/20_train.ipynb #790b5291
 import contextlib
 import sys
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from .core.files import RTSError, resolve, show_path
-from .core.jobs import rank_and_world
+from .core.jobs import forgiving_output, rank_and_world
 from .runs.directory import finished, lock_run
 from .runs.reports import collect_reports
 from .settings.config import Config, default_config, load_config, run_path
@@ -63,7 +63,7 @@ def sample_run() -> Path:
     cfg = load_config(default_config())
     return train(cfg, run_path(cfg), by="sample_run")
 
-# %% ../nbs/20_train.ipynb #99fa2b85
+# %% ../nbs/20_train.ipynb #326ac694
 def run_command(arguments: list[str] | None) -> str:
     "What `python -m rts_nb.train` does and prints."
     given = train_arguments(arguments)
@@ -79,6 +79,7 @@ def run_command(arguments: list[str] | None) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     "`python -m rts_nb.train`: trains as the notebook does, finds the largest batch, or collects reports."
+    forgiving_output()
     try:
         print(run_command(arguments))
     except RTSError as e:

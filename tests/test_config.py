@@ -200,7 +200,6 @@ UNDERSTOOD = {
     "augment.enabled=False": ("augment.enabled", False),
     "loss={name: tversky, beta: 0.6}": ("loss.beta", 0.6),
     "  train.epochs=5\n  train.val_frequency=1 ": ("train.epochs", 5),
-    "train.epochs=5 train.epochs=6": ("train.epochs", 6),
 }
 
 
@@ -224,6 +223,9 @@ def test_a_curriculum_may_be_written_without_spaces(text):
 REFUSED = {
     "sampling.curriculum=[{until:9,ratio:1},{until:4,ratio:2}]": "curriculum stages end at [9, 4]; expected",
     "epochs": "'epochs' is not of the form name=value",
+    "train.epochs=5 train.epochs=6": "train.epochs is given twice",
+    "data.root=???": "data.root=??? stands for a value that is still to come",
+    "data.root=''": "data.root: is empty; expected the folder of a dataset",
     "loss.name=focal dice": "'dice' is not of the form name=value",
     "=3": "'=3' is not of the form",
     "data.root='my data": "not closed",

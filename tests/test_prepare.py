@@ -19,7 +19,7 @@ from shapely.geometry import shape
 
 import rts_nb.data
 from rts_nb.core.files import DataError, RTSError, write_json
-from rts_nb.data import make_sample, open_dataset, prepare
+from rts_nb.data import check_dataset, make_sample, open_dataset, prepare
 from rts_nb.runs.directory import open_run_data
 from rts_nb.settings.config import load_config
 from rts_nb.tiles.layout import CRS, DataConfig, load_tiles, read_tile
@@ -122,12 +122,23 @@ def test_prepare_computes_what_is_missing(laid_out):
     assert (laid_out / SUMMARY).read_text(encoding="utf-8") == counted[SUMMARY]
 
 
-def test_statistics_follow_the_percentiles_of_a_config(laid_out, capsys):
-    "Training, which opens its data like this, gets them; they are computed once."
-    overrides = f"data.root={laid_out} data.tile_size=32 data.extra_channels=[] predict.overlap=8"
-    cfg = load_config("configs/test.yaml", f"{overrides} data.clip_percentiles=[0,100]")
-    _, tiles, stats = open_run_data(cfg)
-    assert "normalization_stats.json is of clip percentiles [1, 99]" in capsys.readouterr().out
+def small_config(root, percentiles):
+    "A config of the tests on a dataset of tiles of 32 pixels."
+    overrides = f"data.root={root} data.tile_size=32 data.extra_channels=[] predict.overlap=8"
+    return load_config("configs/test.yaml", f"{overrides} data.clip_percentiles={percentiles}")
+
+
+def refuse_to_write(path, content):
+    raise OSError(30, "Read-only file system")
+
+
+def test_statistics_follow_the_percentiles_of_a_config(laid_out, monkeypatch):
+    "Computed for the run alone; the dataset, which may be read-only or shared, keeps its own."
+    before = files_of(laid_out)
+    for module in (rts_nb.data, rts_nb.tiles.statistics, rts_nb.tiles.splits):
+        monkeypatch.setattr(module, "write_json", refuse_to_write)
+    _, tiles, stats = open_run_data(small_config(laid_out, "[0,100]"))
+    assert files_of(laid_out) == before
     train = tiles.Tile_id[tiles.split == "train"]
     images = np.stack([read_tile(laid_out, tile)["rgb"] for tile in train], axis=1).reshape(3, -1)
     with_data = images[:, images.any(0)]
@@ -136,18 +147,28 @@ def test_statistics_follow_the_percentiles_of_a_config(laid_out, capsys):
     assert stats["rgb"]["clip_high"] == with_data.max(1).tolist()
     assert stats["rgb"]["mean"] == pytest.approx(with_data.mean(1))
     assert stats["rgb"]["std"] == pytest.approx(with_data.std(1))
-    prepare(cfg.data)
-    assert not capsys.readouterr().out
+    assert open_run_data(small_config(laid_out, "[1,99]"))[2] == read_json(laid_out / STATISTICS)
 
 
-def test_other_percentiles_where_nothing_can_be_written(laid_out, monkeypatch):
-    def refuse(path, content):
-        raise OSError(30, "Read-only file system")
+@pytest.mark.parametrize("are_there", [True, False])
+def test_percentiles_that_leave_no_variation(laid_out, are_there):
+    "Refused before anything is written."
+    if not are_there:
+        (laid_out / STATISTICS).unlink()
+    before = files_of(laid_out)
+    with pytest.raises(DataError, match=r"data.clip_percentiles \[0.0, 0.0001\].* has the standard deviation 0"):
+        open_run_data(small_config(laid_out, "[0,0.0001]"))
+    assert files_of(laid_out) == before
 
-    monkeypatch.setattr(rts_nb.data, "write_json", refuse)
-    section = DataConfig(root=str(laid_out), tile_size=32, clip_percentiles=[2, 98])
-    with pytest.raises(DataError, match=r"cannot be written .Read-only.*set data.clip_percentiles=\[1, 99\]"):
-        prepare(section)
+
+@pytest.mark.parametrize("name", [SUMMARY, STATISTICS])
+@pytest.mark.parametrize("content", ["[]", "5", '{"train": 5, "rgb": []}'])
+def test_computed_files_of_another_shape(laid_out, name, content):
+    (laid_out / name).write_text(content, encoding="utf-8")
+    with pytest.raises(DataError, match=f"{name} holds .*, expected .*; delete it, and it is co") as refused:
+        open_run_data(small_config(laid_out, "[1,99]"))
+    assert "\n" not in str(refused.value)
+    assert any(name in fault for fault in check_dataset(laid_out))
 
 
 @pytest.mark.parametrize(

@@ -77,18 +77,17 @@ def test_validation_is_that_of_one_process(results):
     assert first["validation"]["loss"] == pytest.approx(alone["validation"]["loss"], rel=1e-6)
 
 
-def train_on_two_devices(data, run, *more, overrides=()):
+def train_on_two_devices(data, run, *more, batch_size=4):
     "The command that a notebook's train() gives for two devices."
     options = [
         f"data.root={data}",
         "data.source=tiles",
         "data.tile_size=64",
         "predict.overlap=32",
-        "sampling.batch_size=4",
+        f"sampling.batch_size={batch_size}",
         "train.devices=2",
         "train.val_frequency=1",
         "train.epochs=2",
-        *overrides,
     ]
     command = [sys.executable, "-m", "rts_nb.train", "--config", "configs/sample.yaml", "--run-dir", run]
     return run_program(*command, "--overrides", " ".join(options), *more)
@@ -102,7 +101,7 @@ def test_run_on_two_devices(data, tmp_path):
     metrics = read_json(run / "metrics.json")
     assert metrics["epochs"] == 2
     assert metrics["confirmed_pr_auc"] == pytest.approx(metrics["best"]["metric"], abs=1e-6)
-    wrong = train_on_two_devices(data, run, "--fresh", overrides=["sampling.batch_size=24"])
+    wrong = train_on_two_devices(data, run, "--fresh", batch_size=24)
     assert wrong.returncode == 1, wrong.stderr[-1500:]
     says = "rts_nb.train: sampler: sampling.batch_size 24 is larger than epoch 1"
     assert last_line(wrong.stderr).startswith(says), wrong.stderr[-1500:]

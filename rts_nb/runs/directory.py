@@ -6,7 +6,7 @@
 __all__ = ['RUN_FILES', 'NEEDED_FILES', 'UNREADABLE', 'check_writable', 'acquire', 'lock_run', 'finished', 'load_run',
            'open_run_data', 'train_pixels', 'class_counts', 'DamagedCheckpointError', 'read_checkpoint']
 
-# %% ../../nbs/runs/01_directory.ipynb #7ae69966
+# %% ../../nbs/runs/01_directory.ipynb #9fb2d532
 import contextlib
 import json
 import os
@@ -21,11 +21,12 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 
-from ..core.files import DataError, RunError, file_of, read_text, resolve, show_path
+from ..core.files import DataError, RunError, resolve, show_path
 from ..data import prepare
 from ..settings.config import Config, load_config
-from ..tiles.layout import dataset_version, load_tiles
-from ..tiles.statistics import load_stats
+from ..tiles.layout import load_tiles
+from ..tiles.splits import read_summary
+from ..tiles.statistics import run_stats
 
 # %% ../../nbs/runs/01_directory.ipynb #6f3525a7
 def check_writable(run_dir: Path) -> None:
@@ -95,22 +96,22 @@ def load_run(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
             raise RunError(f"{found}: train it with nbs/20_train.ipynb")
     return load_config(folder / "config.yaml"), json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
-# %% ../../nbs/runs/01_directory.ipynb #7210b716
+# %% ../../nbs/runs/01_directory.ipynb #731f30a0
 def open_run_data(cfg: Config) -> tuple[Any, pd.DataFrame, dict]:
     "Root, tiles and statistics of a run's dataset, prepared where it can be; DataError where it is unsound."
     root = prepare(cfg.data)
     tiles = load_tiles(root, cfg.data.block_km)
-    stats = load_stats(file_of(root, "normalization_stats.json"), cfg.data.extra_channels, dataset_version(root))
+    stats = run_stats(root, tiles, cfg.data)
     for split in ("train", "val"):
         if not tiles.loc[tiles["split"] == split, "positive"].any():
             found = f"{show_path(root)}: the split {split} has no positive tile"
             raise DataError(f"{found}; choose other regions in splits.yaml")
     return root, tiles, stats
 
-# %% ../../nbs/runs/01_directory.ipynb #c5acb671
+# %% ../../nbs/runs/01_directory.ipynb #a13b3ede
 def train_pixels(root: str | os.PathLike) -> dict[str, Any]:
     "Tiles and label pixels of the training split, from splits_summary.json."
-    return json.loads(read_text(file_of(root, "splits_summary.json")))["train"]
+    return read_summary(root)["train"]
 
 
 def class_counts(

@@ -5,16 +5,17 @@
 # %% auto #0
 __all__ = ['tiny_dataset', 'tiny_config', 'environment_variables']
 
-# %% ../../nbs/settings/01_examples.ipynb #483c395d
+# %% ../../nbs/settings/01_examples.ipynb #b4f0f80f
 import contextlib
 import os
 from collections.abc import Iterator
 from unittest.mock import patch
 
+from ..core.section import split_pairs
 from .config import Config, load_config
 from ..tiles.sample import make_sample
 
-# %% ../../nbs/settings/01_examples.ipynb #76b665a2
+# %% ../../nbs/settings/01_examples.ipynb #254f57b3
 def tiny_dataset(folder: str | os.PathLike) -> str:
     "Makes 24 tiles of 64 pixels in six regions, half of them positive, and returns their root."
     root = f"{folder}/tiny"
@@ -28,9 +29,10 @@ def tiny_config(root: str | os.PathLike, epochs=2, overrides="") -> Config:
         f"data.root='{root}' data.tile_size=64 predict.overlap=32 sampling.batch_size=4",
         "model.architecture=unet model.encoder=efficientnet-b0",
         f"train.epochs={epochs} train.val_frequency=1 loader.num_workers=0",
-        overrides,
     )
-    return load_config("configs/sample.yaml", " ".join(smaller))
+    given = dict(split_pairs(overrides))
+    others = [f"{name}={value}" for name, value in split_pairs(" ".join(smaller)) if name not in given]
+    return load_config("configs/sample.yaml", " ".join([*others, overrides]))
 
 # %% ../../nbs/settings/01_examples.ipynb #ff62ed0e
 @contextlib.contextmanager

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SHARES', 'LACKING', 'split_deviation', 'search_all', 'search_steps', 'choose_splits', 'write_splits', 'label_counts',
-           'summary_of', 'write_summary', 'summary_faults', 'split_faults', 'slump_faults', 'split_overlaps']
+           'summary_of', 'write_summary', 'read_summary', 'summary_faults', 'split_faults', 'slump_faults',
+           'split_overlaps']
 
 # %% ../../nbs/tiles/01_splits.ipynb #e5535fc2
 import itertools
@@ -164,7 +165,17 @@ def write_summary(root: str | os.PathLike) -> dict:
     write_json(file_of(root, "splits_summary.json"), summary)
     return summary
 
-# %% ../../nbs/tiles/01_splits.ipynb #257ff598
+# %% ../../nbs/tiles/01_splits.ipynb #dfdd02bc
+def read_summary(root: str | os.PathLike) -> dict[str, dict]:
+    "The content of splits_summary.json; DataError unless it is an object with an object a split."
+    way_out = "delete it, and it is counted anew"
+    stated = read_parsed(root, "splits_summary.json", json.loads, way_out)
+    if not isinstance(stated, dict) or not all(isinstance(of_split, dict) for of_split in stated.values()):
+        expected = "expected counts by split"
+        raise DataError(f"splits_summary.json holds {str(stated)[:60]!r}, {expected}; {way_out}")
+    return stated
+
+# %% ../../nbs/tiles/01_splits.ipynb #2ad5d76d
 def _describe_counts(of_split: dict) -> str:
     return f"{of_split.get('tiles')} tiles and pixels {of_split.get('pixels')}"
 
@@ -176,7 +187,7 @@ def summary_faults(
 ) -> list[str]:
     "Faults of splits_summary.json against the labels."
     try:
-        stated = read_parsed(root, "splits_summary.json", json.loads, "write_summary makes it")
+        stated = read_summary(root)
         expected = summary_of(tiles, counts)
     except DataError as error:
         return [str(error)]

@@ -5,15 +5,16 @@
 # %% auto #0
 __all__ = ['percentile_bins', 'clipped_moments', 'count_bytes', 'count_floats', 'sorted_float_bins', 'percentile_range',
            'count_between', 'read_bytes', 'ids_digest', 'contents_digest', 'compute_stats', 'finish_dataset',
-           'load_stats', 'stats_faults', 'normalize']
+           'check_shape', 'check_variation', 'load_stats', 'stats_faults', 'clipped_as', 'run_stats', 'normalize']
 
-# %% ../../nbs/tiles/02_statistics.ipynb #44fc99b7
+# %% ../../nbs/tiles/02_statistics.ipynb #712d63d6
 import datetime
 import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from ..core.jobs import threaded_map
 from rts_nb.tiles.layout import (
     EXTRA_CHANNELS,
     VERSION,
+    DataConfig,
     dataset_info,
     dataset_version,
     extra_of,
@@ -262,7 +264,7 @@ def finish_dataset(
     write_summary(root)
     write_json(Path(root) / "normalization_stats.json", compute_stats(root, load_tiles(root)))
 
-# %% ../../nbs/tiles/02_statistics.ipynb #551e363c
+# %% ../../nbs/tiles/02_statistics.ipynb #15b5d46c
 def _read_stats(path) -> dict:
     try:
         return json.loads(read_text(path))
@@ -274,34 +276,65 @@ def _read_stats(path) -> dict:
         raise DataError(f"{show_path(path)} cannot be read ({first_line(e)}); {way_out}") from None
 
 
+def _numbers(values) -> np.ndarray:
+    "Values as finite numbers; ValueError or TypeError where one is none."
+    numbers = np.array(list(values), float)
+    if not np.isfinite(numbers).all():
+        raise ValueError("a value is not finite")
+    return numbers
+
+
+def check_shape(stats: Any, shown: str) -> None:
+    "DataError unless statistics hold mean and std of R, G and B as lists, and of the extra channels by name."
+    try:
+        sizes = [len(_numbers(stats["rgb"][key])) for key in ("mean", "std")]
+        means, stds = stats["extra"]["mean"], stats["extra"]["std"]
+        _numbers([*means.values(), *stds.values()])
+        sound = sizes == [3, 3] and set(means) == set(stds) and "dataset_version" in stats
+    except (TypeError, ValueError, KeyError, AttributeError):
+        sound = False
+    if not sound:
+        expected = "expected dataset_version, and mean and std of the channels in rgb and extra"
+        way_out = "delete it, and it is computed again where the data are"
+        raise DataError(f"{shown} holds {str(stats)[:60]!r}, {expected}; {way_out}")
+
+
 def _constant_channels(stats, extra_channels) -> list[str]:
     "Names of the channels whose standard deviation is not above 0."
     stds = dict(zip("RGB", stats["rgb"]["std"], strict=True))
     stds |= {name: stats["extra"]["std"][name] for name in extra_channels}
     return [name for name, std in stds.items() if not std > 0]
 
-# %% ../../nbs/tiles/02_statistics.ipynb #4605b939
+
+def check_variation(stats: dict, extra_channels: Sequence[str], shown: str) -> None:
+    "DataError where a channel that is read never changes."
+    constant = _constant_channels(stats, extra_channels)
+    if constant:
+        found = f"{', '.join(constant)} has the standard deviation 0"
+        raise DataError(f"{shown}: {found}; a channel without variation cannot be used")
+
+# %% ../../nbs/tiles/02_statistics.ipynb #ee8e3e7f
 def load_stats(
     path: str | os.PathLike,
     extra_channels: Sequence[str] = (),  # that must be among them
     dataset_version: str | None = None,  # that they must be of; None accepts any
+    constant=False,  # whether a channel without variation is accepted
 ) -> dict:
     "The content of normalization_stats.json; DataError if it does not suit the channels or the dataset's version."
     stats = _read_stats(path)
     shown = show_path(path)
+    check_shape(stats, shown)
     if dataset_version not in (None, stats["dataset_version"]):
         found = f"is of dataset version {stats['dataset_version']}, the data of {dataset_version}"
         raise DataError(f"{shown} {found}; compute the statistics again")
     lacking = [name for name in extra_channels if name not in stats["extra"]["mean"]]
     if lacking:
         raise DataError(f"{shown} has no statistics of {', '.join(lacking)}; compute them over tiles with EXTRA")
-    constant = _constant_channels(stats, extra_channels)
-    if constant:
-        found = f"{', '.join(constant)} has the standard deviation 0"
-        raise DataError(f"{shown}: {found}; a channel without variation cannot be used")
+    if not constant:
+        check_variation(stats, extra_channels, shown)
     return stats
 
-# %% ../../nbs/tiles/02_statistics.ipynb #cab1b2b2
+# %% ../../nbs/tiles/02_statistics.ipynb #f59fc626
 def _has_other_pixels(root, stats: dict, train: Sequence[str]) -> bool:
     "Whether training tiles have other pixels than statistics are of; False where that cannot be told."
     if "contents_digest" not in stats:
@@ -320,13 +353,32 @@ def stats_faults(root: str | os.PathLike, tiles: pd.DataFrame) -> list[str]:
     except DataError as error:
         return [str(error)]
     expected = ids_digest(train)
-    n_used = stats["n_tiles_used"]
+    n_used = stats.get("n_tiles_used")
     found = ""
     if stats.get("tiles_digest", expected) != expected or n_used != len(train):
         found = f"is of {n_used} other tiles than the {len(train)} that splits.yaml puts into train"
     elif _has_other_pixels(root, stats, train):
         found = "is of other pixels than the tiles have now"
     return [f"normalization_stats.json: {found}; delete it, and it is computed anew"] if found else []
+
+# %% ../../nbs/tiles/02_statistics.ipynb #ca604920
+def clipped_as(stats: dict, percentiles: Sequence[float]) -> bool:
+    "Whether statistics are of these clip percentiles; those that state none are of 1, 99."
+    return list(stats.get("clip_percentiles", (1, 99))) == list(percentiles)
+
+
+def run_stats(
+    root: str | os.PathLike,
+    tiles: pd.DataFrame,  # of load_tiles
+    cfg: DataConfig,
+) -> dict:
+    "What a run normalises with: the dataset's own statistics, or, at other clip percentiles, some computed for it."
+    path, version = file_of(root, "normalization_stats.json"), dataset_version(root)
+    if clipped_as(load_stats(path, dataset_version=version, constant=True), cfg.clip_percentiles):
+        return load_stats(path, cfg.extra_channels, version)
+    stats = compute_stats(root, tiles, cfg.clip_percentiles)
+    check_variation(stats, cfg.extra_channels, f"data.clip_percentiles {list(cfg.clip_percentiles)}")
+    return stats
 
 # %% ../../nbs/tiles/02_statistics.ipynb #5b8fb538
 def _mean_std(stats, extra_channels) -> tuple[list[float], list[float]]:
