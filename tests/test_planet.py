@@ -126,7 +126,5 @@ def test_a_scene_of_another_kind_is_refused_by_name(work, tmp_path):
         "40_infer", tmp_path / "o.ipynb", model_dir=folder / "runs" / "seed-42", scenes=tmp_path, out_dir=tmp_path / "m"
     )
     assert done.returncode != 0
-    assert (
-        "nameless.tif says nothing of its bands, other scenes have red, green, blue in bands 3, 2, 1" in done.stderr
-    )
+    assert "nameless.tif says nothing of its bands, other scenes have red, green, blue in bands 3, 2, 1" in done.stderr
     assert "floats.tif has float32 values, scale [120, 2925] is of uint16 values" in done.stderr

@@ -93,7 +93,7 @@ def _check_scale(scale: float, tile_size: int):
     if (tile_size / scale - tile_size) % 2 == 0:
         return
     rule = "must be in (0, 1] and add a whole, even number of pixels to tile_size"
-    raise ValueError(f"scale {scale:g} {rule} {tile_size}, as with 1, 0.5, 0.25")
+    raise ValueError(f"scales: scale {scale:g} {rule} {tile_size}, as with 1, 0.5, 0.25")
 
 # %% ../../nbs/settings/00_config.ipynb #9f7af818
 def _first_fault(error: pydantic.ValidationError) -> str:
