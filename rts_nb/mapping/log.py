@@ -73,8 +73,12 @@ def map_shift(model_dir: str | os.PathLike, records: Sequence[dict]) -> dict | N
 
 # %% ../../nbs/mapping/11_log.ipynb #6dcedce8
 def unusual_scenes(records: Sequence[dict], imagery: dict) -> list[str]:
-    "Scenes without a pixel with data, and scenes of bytes where training stretched other values."
-    empty = [record["scene"] for record in records if not record["km2"]]
+    "Scenes that masks or channels leave no pixel with data, and scenes of bytes where training had other values."
+    empty = []
+    for record in records:
+        read = record.get("read", {})
+        if not record["km2"] and (read.get("masks") or read.get("channels")):
+            empty.append(record["scene"])
     values = {record["scene"]: record.get("read", {}).get("values") for record in records}
     bytes_as_they_are = [name for name, dtype in values.items() if dtype == "uint8" and imagery.get("scale")]
     warnings = []
