@@ -23,6 +23,7 @@ from .shift import measure_shift, shift_warnings, sum_histograms
 from .union import MergedScenes
 from ..predict.profile import load_training_profile
 from ..settings.config import CostConfig, load_config
+from ..tiles.channels import source_differences
 from ..tiles.rasters import Scene
 
 # %% ../../nbs/mapping/11_log.ipynb #9ae1e171
@@ -103,11 +104,9 @@ def reading_warnings(records: Sequence[dict], settings: dict) -> list[str]:
         warnings.append(f"{len(resampled)} scenes were resampled to the pixel size of training ({sizes})")
     warnings += unusual_scenes(records, imagery)
     trained = {name: source["source"] for name, source in imagery.get("channels", {}).items()}
-    others = set()
+    others: set[str] = set()
     for read in reads.values():
-        for name, source in read.get("channels", {}).items():
-            if source != trained.get(name, source):
-                others.add(f"{name} from {source} (training: {trained[name]})")
+        others.update(source_differences(trained, read.get("channels", {})))
     if others:
         warnings.append(f"channels come from other sources than in training: {', '.join(sorted(others))}")
     return warnings

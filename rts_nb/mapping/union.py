@@ -13,10 +13,9 @@ import geopandas as gpd
 import numpy as np
 import pandas as pd
 import shapely
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from shapely import Polygon
 
+from ..core.shapes import linked_groups
 from .polygons import is_large_enough, outline_columns, slump_layer
 from .smoothing import smooth_outline
 
@@ -27,10 +26,7 @@ def slump_numbers(found: gpd.GeoDataFrame) -> np.ndarray:
     near = found["pixel_m"].to_numpy() / 2
     a, b = shapely.STRtree(pixels).query(pixels, predicate="dwithin", distance=near)
     across = scenes[a] != scenes[b]
-    pairs = (np.ones(across.sum()), (a[across], b[across]))
-    graph = coo_array(pairs, shape=(len(found), len(found)))
-    _, components = connected_components(graph, directed=False)
-    return pd.factorize(components)[0]
+    return pd.factorize(linked_groups(a[across], b[across], len(found)))[0]
 
 # %% ../../nbs/mapping/07_union.ipynb #3cb4349f
 def united_outline(pixels: Sequence, pixel_m: float) -> Polygon:

@@ -14,11 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.files import ConfigError, DataError, is_virtual, resolve, show_path
+from ..core.files import DataError, is_virtual, resolve, show_path
 from ..core.section import parse_options
 from ..core.tables import read_table
-from ..tiles.channels import channel_source
-from ..tiles.layout import EXTRA_CHANNELS
+from ..tiles.channels import channel_source, check_channel_names
 from ..tiles.rasters import RASTER_SUFFIXES, Scene, band_numbers, list_rasters, named_mask, scene_of, without_masks
 
 # %% ../../nbs/predict/00_scenes.ipynb #08a719bc
@@ -125,9 +124,8 @@ def reading_options(
 ) -> dict[str, Any]:
     "Arguments of list_scenes; DataError or ConfigError for what is not understood."
     sources = parse_options(channel_sources)
+    check_channel_names(sources)
     for channel, source in sources.items():
-        if channel not in EXTRA_CHANNELS:
-            raise ConfigError(f"{channel!r} is not an extra channel; there are {', '.join(EXTRA_CHANNELS)}")
         channel_source(channel, source)
     options: dict[str, Any] = dict(valid_mask=valid_mask, rgb_bands=band_numbers(rgb_bands))
     if dem:

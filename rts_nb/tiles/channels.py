@@ -5,17 +5,17 @@
 # %% auto #0
 __all__ = ['CHANNEL_RANGES', 'GAP_REACH', 'RELIEF_RADIUS_M', 'SUN', 'COMPUTED', 'accepted_range', 'outside_range',
            'check_channel_type', 'fill_gaps', 'vegetation_index', 'box_sums', 'relative_elevation', 'shaded_relief',
-           'ChannelSource', 'channel_source', 'source_differences']
+           'ChannelSource', 'check_channel_names', 'channel_source', 'source_differences']
 
 # %% ../../nbs/tiles/07_channels.ipynb #8dd621e9
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
 import pydantic
 from scipy import ndimage
 
-from ..core.files import DataError
+from ..core.files import ConfigError, DataError
 from ..core.section import Section
 from .layout import EXTRA_CHANNELS
 
@@ -146,6 +146,13 @@ COMPUTED = {
 }
 
 
+def check_channel_names(channels: Iterable[str]) -> None:
+    "ConfigError naming a channel that is not in the registry."
+    for channel in channels:
+        if channel not in EXTRA_CHANNELS:
+            raise ConfigError(f"{channel!r} is not an extra channel; there are {', '.join(EXTRA_CHANNELS)}")
+
+
 def channel_source(channel: str, source: str) -> ChannelSource:
     "The record of a channel's source; DataError for a channel that does not come from there."
     if source == "file":
@@ -157,15 +164,9 @@ def channel_source(channel: str, source: str) -> ChannelSource:
 
 # %% ../../nbs/tiles/07_channels.ipynb #ee235ac9
 def source_differences(
-    recorded: Mapping[str, ChannelSource],  # of training
-    found: Mapping[str, ChannelSource],  # of a scene
+    trained: Mapping[str, str],  # channel → source, of training
+    found: Mapping[str, str],  # of a scene
 ) -> list[str]:
-    "The channels whose source differs, a phrase each, like 'nir (training: file, here: scene)'."
-    different = []
-    for channel in EXTRA_CHANNELS:
-        if channel not in recorded or channel not in found:
-            continue
-        trained, here = recorded[channel].source, found[channel].source
-        if trained != here:
-            different.append(f"{channel} (training: {trained}, here: {here})")
-    return different
+    "The channels whose source differs, a phrase each, like 'nir from scene (training: file)'."
+    both = [(channel, source, trained.get(channel, source)) for channel, source in found.items()]
+    return [f"{channel} from {here} (training: {before})" for channel, here, before in both if here != before]

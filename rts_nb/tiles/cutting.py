@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['grid_id', 'grid_transform', 'cell_boxes', 'grid_cells', 'outline_label', 'SceneCutter', 'CutResult', 'cut_tile',
-           'near_shapes', 'TileCells', 'choose_cells', 'negative_order', 'linked_groups', 'join_regions', 'Candidates',
+           'near_shapes', 'TileCells', 'choose_cells', 'negative_order', 'join_regions', 'Candidates',
            'order_candidates', 'cut_tiles', 'input_stamp', 'record_imagery', 'write_cut', 'tile_scenes']
 
 # %% ../../nbs/tiles/12_cutting.ipynb #42b90e45
@@ -24,13 +24,12 @@ import pandas as pd
 import shapely
 from rasterio.features import rasterize
 from rasterio.transform import from_origin
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from shapely import STRtree, box
 
 from ..core.files import DataError, RTSError, is_virtual, read_text, resolve, show_path, write_json
 from ..core.jobs import progress
 from ..core.section import parse_options
+from ..core.shapes import linked_groups
 from .imagery import Imagery, scale_numbers
 from rts_nb.tiles.layout import (
     IGNORE,
@@ -225,12 +224,6 @@ def _main_region(shapes: np.ndarray, regions: np.ndarray, square: shapely.Geomet
     return pd.Series(areas).groupby(regions).sum().idxmax()
 
 # %% ../../nbs/tiles/12_cutting.ipynb #47cc7d5e
-def linked_groups(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
-    "The group of each of n things of which a[k] and b[k] are linked, directly or by others: (n,) of numbers."
-    _, group = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(n, n)), directed=False)
-    return group
-
-
 def join_regions(rows: Sequence[TileRow], slumps: Sequence[Iterable[int]]) -> tuple[list[TileRow], int]:
     "The rows with one region for all tiles that share one of `slumps` (numbers, by row); and how many rows changed."
     owner: dict[int, int] = {}

@@ -4,15 +4,16 @@
 
 # %% auto #0
 __all__ = ['ROLES', 'FILLING', 'COLOR_ROLES', 'RGB', 'IMAGERY_FILE', 'role_of', 'described_bands', 'tagged_bands',
-           'has_default_tags', 'band_roles', 'BandChoice', 'choose_bands', 'DataRule', 'data_rule', 'check_mask',
-           'known_pixels', 'stretch_to_bytes', 'Imagery', 'scale_numbers', 'value_kind', 'scale_for',
-           'describe_imagery', 'parse_imagery', 'imagery_of_dataset', 'save_imagery', 'load_imagery']
+           'has_default_tags', 'band_roles', 'BandChoice', 'choose_bands', 'DataRule', 'data_rule', 'mask_values',
+           'is_mask', 'list_values', 'check_mask', 'known_pixels', 'stretch_to_bytes', 'Imagery', 'scale_numbers',
+           'value_kind', 'scale_for', 'describe_imagery', 'parse_imagery', 'imagery_of_dataset', 'save_imagery',
+           'load_imagery']
 
 # %% ../../nbs/tiles/08_imagery.ipynb #e4ec4a71
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -193,14 +194,24 @@ def _strips(src, rows: int = 512) -> list[Window]:
     return [Window(0, top, src.width, min(rows, src.height - top)) for top in range(0, src.height, rows)]
 
 
-def _mask_values(src, read) -> list[int]:
-    "The values of a mask, read strip by strip until there are more than two."
-    values: set[int] = set()
+def mask_values(src, read: Callable[[Window], np.ndarray]) -> list[float]:
+    "The values of a mask, rising, read strip by strip until there are more than two."
+    values: set[float] = set()
     for window in _strips(src):
         values |= set(np.unique(read(window)).tolist())
         if len(values) > 2:
             break
     return sorted(values)
+
+
+def is_mask(values: Sequence[float]) -> bool:
+    "Whether values are those of a mask: one, or 0 and one other."
+    return len(values) == 1 or (len(values) == 2 and values[0] == 0)
+
+
+def list_values(values: Sequence[float]) -> str:
+    "The first two or three of the values of a mask, in words."
+    return ", ".join(f"{value:g}" for value in values[:3]) + (" …" if len(values) > 2 else "")
 
 
 def check_mask(src, rule: DataRule):
@@ -210,13 +221,10 @@ def check_mask(src, rule: DataRule):
         kind, read = f"band {rule.alpha}, tagged alpha,", lambda window: src.read(rule.alpha, window=window)
     elif not rule.mask:
         return
-    values = _mask_values(src, read)
-    if len(values) > 2 or (len(values) == 2 and values[0] != 0):
-        found = (
-            f"{show_path(src.name)}: {kind} has the values {', '.join(map(str, values[:3]))}{' …' * (len(values) > 2)}"
-        )
+    values = mask_values(src, read)
+    if not is_mask(values):
         way_out = "a mask is 0 and one other value; if it is near infrared, gdal_edit.py -colorinterp_4 undefined"
-        raise DataError(f"{found}; {way_out}")
+        raise DataError(f"{show_path(src.name)}: {kind} has the values {list_values(values)}; {way_out}")
 
 # %% ../../nbs/tiles/08_imagery.ipynb #28fdb713
 def known_pixels(src, rule: DataRule, bands: Sequence[int], pixels: np.ndarray, window: Window) -> np.ndarray:

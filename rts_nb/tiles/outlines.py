@@ -20,13 +20,11 @@ import pandas as pd
 import pyogrio
 import shapely
 from pyproj.exceptions import CRSError, ProjError
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 from shapely import STRtree
 
 from ..core.dates import are_later, latest_date
 from ..core.files import ConfigError, DataError, first_line, is_virtual, resolve, show_path
-from ..core.shapes import repair_all, valid_places
+from ..core.shapes import linked_groups, repair_all, valid_places
 from .layout import CRS
 
 # %% ../../nbs/tiles/06_outlines.ipynb #08f709c7
@@ -295,8 +293,7 @@ def _clusters(shapes: np.ndarray, uids: pd.Series, metres: float) -> np.ndarray:
     codes = pd.factorize(uids)[0]
     a, b = STRtree(shapes).query(shapes, predicate="dwithin", distance=metres)
     linked = codes[a] == codes[b]
-    links = coo_array((np.ones(linked.sum(), bool), (a[linked], b[linked])), shape=(len(shapes), len(shapes)))
-    return connected_components(links, directed=False)[1]
+    return linked_groups(a[linked], b[linked], len(shapes))
 
 
 def distinct_names(outlines: gpd.GeoDataFrame, metres: float = 100) -> pd.Series:

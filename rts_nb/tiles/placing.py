@@ -24,7 +24,7 @@ from rasterio.windows import Window
 from ..core.files import ConfigError, DataError, first_line, resolve, show_path
 from ..core.jobs import progress
 from ..core.section import Fraction, Section, parse_options
-from .channels import ChannelSource, channel_source
+from .channels import ChannelSource, channel_source, check_channel_names
 from .imagery import BandChoice, Imagery, choose_bands
 from .layout import EXTRA_CHANNELS
 from rts_nb.tiles.rasters import (
@@ -36,6 +36,7 @@ from rts_nb.tiles.rasters import (
     open_raster,
     scene_files,
     scene_of,
+    thinned_shape,
     without_masks,
 )
 
@@ -66,9 +67,7 @@ def plan_extra(extra: str | Mapping[str, Any], dem: str = "") -> ExtraPlan:
     given = parse_options(extra) if isinstance(extra, str) else extra
     sources: dict[str, ChannelSource] = {}
     files: dict[str, list[str]] = {}
-    for channel in given:
-        if channel not in EXTRA_CHANNELS:
-            raise ConfigError(f"{channel!r} is not an extra channel; there are {', '.join(EXTRA_CHANNELS)}")
+    check_channel_names(given)
     for channel in EXTRA_CHANNELS:
         value = given.get(channel)
         if value is None:
@@ -144,8 +143,7 @@ def _sample_values(scene: Scene, choice: BandChoice, side: int = 512) -> np.ndar
     "R, G, B values (n,) of the usable pixels of a scene, thinned out to about `side` x `side` pixels."
     with open_raster(scene.path) as src:
         grid = src.shape
-        step = max(1, src.height // side, src.width // side)
-        shape = (max(1, src.height // step), max(1, src.width // step))
+        shape = thinned_shape(src, side)
         pixels = src.read(list(choice.rgb), out_shape=(3, *shape)).astype("f4")
         usable = src.read_masks(choice.rgb[0], out_shape=shape) > 0
     for kind, file in mask_files(scene):

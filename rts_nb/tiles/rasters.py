@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['RASTER_SUFFIXES', 'DERIVED', 'USABLE_DATA_MASK', 'SIDECAR', 'SAME_SIZE', 'RESAMPLED', 'is_usable_data_mask',
            'sidecars_of', 'is_sidecar', 'list_rasters', 'scene_files', 'Scene', 'split_numbers', 'band_numbers',
-           'named_mask', 'without_masks', 'scene_of', 'check_georeference', 'open_raster', 'open_cached', 'footprint',
-           'ground_pixel_m', 'Grid', 'is_on_grid', 'PixelSize', 'choose_pixel', 'scene_grid', 'part_of_grid']
+           'named_mask', 'without_masks', 'scene_of', 'check_georeference', 'open_raster', 'thinned_shape',
+           'open_cached', 'footprint', 'ground_pixel_m', 'Grid', 'is_on_grid', 'PixelSize', 'choose_pixel',
+           'scene_grid', 'part_of_grid']
 
 # %% ../../nbs/tiles/05_rasters.ipynb #75a59f2d
 import dataclasses
@@ -234,6 +235,12 @@ def open_raster(path: str | os.PathLike):
     return src
 
 # %% ../../nbs/tiles/05_rasters.ipynb #6c92d158
+def thinned_shape(src, side: int) -> tuple[int, int]:
+    "Rows and columns at which a raster is read for a sample of about `side` x `side` of its pixels."
+    step = max(1, src.height // side, src.width // side)
+    return max(1, src.height // step), max(1, src.width // step)
+
+
 @functools.lru_cache(64)
 def open_cached(path: str):
     "An open raster, of the last 64; `open_cached.cache_clear()` lets go of them."

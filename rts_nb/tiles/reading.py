@@ -23,6 +23,8 @@ from ..core.files import DataError, show_path
 from rts_nb.tiles.channels import (
     CHANNEL_RANGES,
     GAP_REACH,
+    RELIEF_RADIUS_M,
+    SUN,
     ChannelSource,
     accepted_range,
     channel_source,
@@ -39,11 +41,16 @@ from rts_nb.tiles.imagery import (
     check_mask,
     choose_bands,
     data_rule,
+    is_mask,
+    list_values,
+    mask_values,
     scale_for,
     stretch_to_bytes,
 )
 from .layout import EXTRA_CHANNELS
-from .rasters import Grid, PixelSize, Scene, open_raster, part_of_grid, scene_grid, scene_of
+
+# %% ../../nbs/tiles/10_reading.ipynb #a63e5993
+from .rasters import Grid, PixelSize, Scene, open_raster, part_of_grid, scene_grid, scene_of, thinned_shape
 from .warping import Layer, on_same_pixels, read_layer, warp
 
 # %% ../../nbs/tiles/10_reading.ipynb #e28a6654
@@ -70,17 +77,12 @@ def _check_mask_file(src, kind: str):
         raise DataError(
             f"{shown} has {src.count} band(s), a usable data mask 2 has 8; name it _valid, or _udm if it is one"
         )
-    values: set[float] = set()
-    for top in range(0, src.height, 512):
-        strip = src.read(1, window=Window(0, top, src.width, min(512, src.height - top)))
-        values |= set(np.unique(strip).tolist())
-        if len(values) > 2:
-            break
-    if len(values) > 2 or (len(values) == 2 and 0 not in values):
-        found = ", ".join(f"{value:g}" for value in sorted(values)[:3]) + (" …" if len(values) > 2 else "")
-        raise DataError(f"{shown} has the values {found}; a mask is 0 (do not use) and one other value")
-    if kind == "udm2" and not values <= {0, 1}:
-        raise DataError(f"{shown} has the values {sorted(values)} in its first band, a usable data mask 2 has 0 and 1")
+    values = mask_values(src, lambda window: src.read(1, window=window))
+    if not is_mask(values):
+        found = f"{shown} has the values {list_values(values)}"
+        raise DataError(f"{found}; a mask is 0 (do not use) and one other value")
+    if kind == "udm2" and not set(values) <= {0, 1}:
+        raise DataError(f"{shown} has the values {values} in its first band, a usable data mask 2 has 0 and 1")
 
 
 def mask_kind(path: str, given_as: str) -> str:
@@ -131,12 +133,12 @@ def _channel_values(reader: ChannelReader, grid: Grid, window: Window, source: C
         return values
     if reader.name == "re":
         return relative_elevation(values, _radius(source, grid))
-    return shaded_relief(values, grid.pixel_m, source.sun or (315.0, 45.0))
+    return shaded_relief(values, grid.pixel_m, source.sun or SUN)
 
 
 def _radius(source: ChannelSource, grid: Grid) -> int:
     "The radius of relative elevation in pixels."
-    return max(1, round((source.radius_m or 300.0) / grid.pixel_m))
+    return max(1, round((source.radius_m or RELIEF_RADIUS_M) / grid.pixel_m))
 
 # %% ../../nbs/tiles/10_reading.ipynb #21aa0505
 class Channel(NamedTuple):
@@ -251,8 +253,7 @@ FILLS = (-9999.0, -32768.0, -32767.0, 65535.0)  # mark gaps, often without a tag
 def check_units(layer: Layer, channel: str):
     "DataError where most of what a file of a channel holds is out of the channel's range: it is in other units."
     src = layer.src
-    step = max(1, src.height // 256, src.width // 256)
-    shape = (max(1, src.height // step), max(1, src.width // step))
+    shape = thinned_shape(src, 256)
     values = src.read(layer.bands[0], out_shape=shape).astype("f4") * layer.units[0] + layer.units[1]
     known = np.isfinite(values) & (src.read_masks(layer.bands[0], out_shape=shape) > 0)
     low, high = CHANNEL_RANGES[channel]
@@ -395,7 +396,7 @@ def scene_reader(
     channels = [_channel_reader(name, scene, src, facts, grid, opened) for name in facts.sources]
     return OpenScene(grid, rgb, facts, masks, channels, lut, fill)
 
-
+# %% ../../nbs/tiles/10_reading.ipynb #2ba94899
 @contextlib.contextmanager
 def open_scene(
     scene,  # a Scene, or a path
@@ -406,14 +407,16 @@ def open_scene(
 ) -> Iterator[OpenScene]:
     "The scene, open; DataError naming the file if it cannot serve."
     scene = scene if isinstance(scene, Scene) else scene_of(scene)
-    facts = scene_facts(scene, imagery or Imagery(), extra_channels)
+    imagery = imagery or Imagery()
+    facts = scene_facts(scene, imagery, extra_channels)
     with contextlib.ExitStack() as stack:
 
+        @functools.cache
         def opened(path: str):
             return stack.enter_context(open_raster(path))
 
         src = opened(scene.path)
-        grid, size = scene_grid(src, imagery.pixel_m if imagery else None)
+        grid, size = scene_grid(src, imagery.pixel_m)
         if scene.bounds is not None:
             grid = part_of_grid(grid, scene.bounds, show_path(scene.path))
         reader = scene_reader(scene, facts, opened, grid, lut, fill)

@@ -232,16 +232,16 @@ def _cut_out(layer: Layer, wanted: Window) -> tuple[np.ndarray, np.ndarray]:
     left, top = max(wanted.col_off, 0), max(wanted.row_off, 0)
     right = min(wanted.col_off + wanted.width, src.width)
     bottom = min(wanted.row_off + wanted.height, src.height)
-    if right > left and bottom > top:
-        inside, inside_known = layer.read(Window(left, top, right - left, bottom - top))
-        if inside.shape[1:] == (wanted.height, wanted.width):
-            return inside, inside_known
-    pixels = np.zeros((len(layer.bands), wanted.height, wanted.width), src.dtypes[layer.bands[0] - 1])
-    known = np.zeros((wanted.height, wanted.width), bool)
-    if right > left and bottom > top:
-        row, column = top - wanted.row_off, left - wanted.col_off
-        here = np.s_[..., row : row + bottom - top, column : column + right - left]
-        pixels[here], known[here] = inside, inside_known
+    shape = (wanted.height, wanted.width)
+    if right <= left or bottom <= top:
+        return np.zeros((len(layer.bands), *shape), "f4"), np.zeros(shape, bool)
+    inside, inside_known = layer.read(Window(left, top, right - left, bottom - top))
+    if inside_known.shape == shape:
+        return inside, inside_known
+    pixels, known = np.zeros((len(layer.bands), *shape), inside.dtype), np.zeros(shape, bool)
+    row, column = top - wanted.row_off, left - wanted.col_off
+    here = np.s_[..., row : row + bottom - top, column : column + right - left]
+    pixels[here], known[here] = inside, inside_known
     return pixels, known
 
 # %% ../../nbs/tiles/09_warping.ipynb #5d63089c
