@@ -59,7 +59,7 @@ demo: $(STAMP) ## sample data, training, calibration and map, with executed note
 
 seeds: $(STAMP) ## CONFIG=configs/X.yaml: seeds 42, 43, 44 trained, calibrated and reported; what is finished is skipped
 	if test -z "$(CONFIG)"; then echo 'name a config: make seeds CONFIG=configs/baseline.yaml' >&2; exit 1; fi
-	folder=$$(python -c 'import sys; from rts_nb.settings.config import load_config, run_path; print(run_path(load_config(sys.argv[1], sys.argv[2]), sys.argv[2]).parent)' '$(CONFIG)' '$(OVERRIDES)' 2>&1 | tail -n 1) || { echo "$$folder" >&2; exit 1; }
+	folder=$$(python -c 'import sys; from rts_nb.settings.config import load_config; from rts_nb.settings.places import run_path; print(run_path(load_config(sys.argv[1], sys.argv[2]), sys.argv[2]).parent)' '$(CONFIG)' '$(OVERRIDES)' 2>&1 | tail -n 1) || { echo "$$folder" >&2; exit 1; }
 	for seed in 42 43 44; do
 	  run="$$folder/seed-$$seed"; mkdir -p "$$run/notebooks"
 	  if test -e "$$run/metrics.json" -a -e "$$run/model.safetensors"; then echo "seed $$seed is trained"

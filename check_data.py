@@ -17,10 +17,11 @@ import torch
 from rts_nb.core.files import RTSError, is_virtual, resolve, show_path
 from rts_nb.core.jobs import forgiving_output, progress
 from rts_nb.data import prepare
-from rts_nb.settings.config import default_config, load_config
+from rts_nb.settings.config import load_config
+from rts_nb.settings.places import default_config
 from rts_nb.tiles.checks import check_dataset
 from rts_nb.tiles.layout import FOLDERS, load_tiles
-from rts_nb.tiles.loading import TrainTiles, ratio_at, train_loader
+from rts_nb.tiles.loading import TrainTiles, normalized_images, ratio_at, train_loader
 from rts_nb.tiles.statistics import run_stats
 from rts_nb.training.figures import draw_batch
 
@@ -45,9 +46,9 @@ class SeenBatches:
     stats: dict
 
 
-def batch_faults(batch, cfg, positive, number):
-    "What is wrong with one batch: shapes, values, labels, and whether positives are in it."
-    image, target, size = batch["image"], batch["target"], cfg.data.tile_size
+def batch_faults(batch, image, cfg, positive, number):
+    "What is wrong with one batch and its normalised images: shapes, values, labels, and whether positives are in it."
+    target, size = batch["target"], cfg.data.tile_size
     shape = (cfg.sampling.batch_size, cfg.model.in_channels, size, size)
     finite = torch.isfinite(image)
     largest = float(image.abs().max())
@@ -82,7 +83,8 @@ def check_batches(cfg, root, n_batches):
     for number, batch in zip(range(total), progress(loader, "batches", total=total, unit="batch"), strict=False):
         if seen.first is None:
             seen.first = batch
-        seen.faults += batch_faults(batch, cfg, positive, number)
+        images = normalized_images(batch, stats, cfg.data.extra_channels)
+        seen.faults += batch_faults(batch, images, cfg, positive, number)
         n_positive += sum(positive[i] for i in batch["index"].tolist())
     seen.summary = f"{total} of {cfg.sampling.batch_size} tiles, {n_positive} of these positive"
     return seen

@@ -242,7 +242,7 @@ def bench_host(args, folder, predictor):
 
     def wait(_, x):
         with one_at_a_time:
-            waits.append(seconds(time.sleep, 0.015 * len(x)))
+            waits.append(seconds(time.sleep, 0.004 * len(x)))
         return logits[: len(x)]
 
     def run():

@@ -29,6 +29,7 @@ from rts_nb.predict.predictor import Predictor
 from rts_nb.runs.directory import load_run, open_run_data
 from rts_nb.runs.scoring import score_tiles
 from rts_nb.settings.config import load_config
+from rts_nb.tiles.loading import normalized_images
 from rts_nb.tiles.sample import make_sample
 from rts_nb.training.trainer import Trainer
 
@@ -76,8 +77,9 @@ def trainer_of(cfg):
 
 def batch_of(trainer):
     "The first batch of an epoch, loaded."
-    data = trainer.loader.dataset
-    return torch.utils.data.default_collate([data[k] for k in trainer.loader.batch_sampler.batches()[0]])
+    data, channels = trainer.loader.dataset, trainer.cfg.data.extra_channels
+    batch = torch.utils.data.default_collate([data[k] for k in trainer.loader.batch_sampler.batches()[0]])
+    return batch | dict(image=normalized_images(batch, trainer.stats, channels).contiguous())
 
 
 def bare_step(model, loss, optimizer, batch, precision):

@@ -37,6 +37,7 @@ def split_valid(
     logits: torch.Tensor,  # (N, 1, H, W) or (H, W), any float dtype
     target: torch.Tensor,  # same shape, any dtype: 0, 1 and `ignore_index`, or soft labels between 0 and 1
     ignore_index=255,
+    check=True,  # the values of the target; on a GPU that waits for the device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logits (at least fp32) and target (same dtype), both 0 where ignored, and the mask of valid pixels.
 
@@ -52,16 +53,21 @@ def split_valid(
     valid = target != ignore_index
     x = logits if logits.dtype == torch.float64 else logits.float()
     t = torch.where(valid, target.to(x.dtype), 0)
-    _check_targets(t, target.dtype, ignore_index)
+    if check:
+        _check_targets(t, target.dtype, ignore_index)
     return torch.where(valid, x, 0), t, valid
 
 # %% ../nbs/10_losses.ipynb #aef58d0c
 class MaskedLoss(nn.Module):
-    "A loss over valid pixels, called as `loss(logits, target)`; a subclass gives `formula(x, t, valid)` -> scalar."
+    """A loss over valid pixels, called as `loss(logits, target)`; a subclass gives `formula(x, t, valid)` -> scalar.
+
+    Set `check_targets` to False where targets are known to be 0 … 1 or ignored, and the check would wait for a GPU.
+    """
 
     def __init__(self, ignore_index=255):
         super().__init__()
         self.ignore_index = ignore_index
+        self.check_targets = True
 
     def formula(self, x: torch.Tensor, t: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         "The loss of what `split_valid` gives: a scalar."
@@ -70,7 +76,7 @@ class MaskedLoss(nn.Module):
     def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         "Scalar loss, fp32 (fp64 for fp64 logits), also under autocast."
         with torch.autocast(logits.device.type, enabled=False):
-            x, t, valid = split_valid(logits, target, self.ignore_index)
+            x, t, valid = split_valid(logits, target, self.ignore_index, self.check_targets)
             return self.formula(x, t, valid)
 
     def set_counts(self, n_background: float, n_rts: float) -> None:

@@ -16,9 +16,11 @@ from .core.files import RTSError, resolve, show_path
 from .core.jobs import forgiving_output, rank_and_world
 from .runs.directory import finished, lock_run
 from .runs.reports import collect_reports
-from .settings.config import Config, default_config, load_config, run_path
-from .training.launch import PROGRAM, launch, probe_batch, train_arguments
+from .settings.config import Config, load_config
+from .settings.places import default_config, run_path
+from .training.launch import PROGRAM, launch, train_arguments
 from .training.loop import check_same_run, clear_run, run_training
+from .training.memory import probe_batch
 from .training.processes import Stop, Stopped, all_gather, process_group
 
 # %% ../nbs/20_train.ipynb #0efc8dc0

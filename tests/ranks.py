@@ -17,6 +17,8 @@ from rts_nb.losses import LOSSES, build_loss
 from rts_nb.networks.models import save_weights
 from rts_nb.runs.directory import open_run_data
 from rts_nb.settings.config import load_config
+from rts_nb.tiles.loading import normalized_images
+from rts_nb.training import steps
 from rts_nb.training.processes import process_group
 from rts_nb.training.schedule import learning_rates
 from rts_nb.training.trainer import Trainer
@@ -109,17 +111,16 @@ def accumulated_step(trainer, halves, k):
     trainer.ema.update_parameters(trainer.model)
 
 
+def images_float64(*arguments):
+    return normalized_images(*arguments).double()
+
+
 def float64_trainer(cfg):
     "A trainer whose network, average and images are float64."
     trainer = Trainer(cfg, *open_run_data(cfg), cfg.loss.build())
     trainer.model.double()
     trainer.ema.double()
-    forward = trainer.forward
-
-    def forward_float64(batch):
-        return forward(batch | dict(image=batch["image"].double()))
-
-    trainer.forward = forward_float64
+    steps.normalized_images = images_float64
     return trainer
 
 

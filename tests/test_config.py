@@ -10,7 +10,8 @@ from programs import ROOT, cells_of, last_line, outputs_of, run_program
 
 from rts_nb.core.files import ConfigError
 from rts_nb.core.section import Section
-from rts_nb.settings.config import Config, load_config, run_name, run_path, save_config
+from rts_nb.settings.config import Config, load_config, save_config
+from rts_nb.settings.places import run_name, run_path
 
 SAMPLE = "configs/sample.yaml"
 

@@ -24,7 +24,8 @@ from ..calibration.thresholds import operating_point
 from ..core.files import RunError, digest, resolve, show_path, write_json
 from ..predict.predictor import imagery_of_run
 from ..predict.views import signature
-from ..settings.config import PredictSettings, runs_root
+from ..settings.config import PredictSettings
+from ..settings.places import runs_root
 from ..tiles.imagery import Imagery, parse_imagery
 from ..tiles.rasters import Scene
 

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['SIGNATURE', 'LIMIT', 'TTA_VIEWS', 'signature', 'check_settings', 'to_probability', 'to_logit', 'mean_logits', 'fuse',
-           'apply_view', 'undo_view', 'tta_logits', 'margin_of', 'widen', 'scaled_logits']
+           'apply_view', 'undo_view', 'tta_logits', 'margin_of', 'mirrored_line', 'widen', 'scaled_logits']
 
-# %% ../../nbs/predict/02_views.ipynb #7982514e
+# %% ../../nbs/predict/02_views.ipynb #19128d98
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -40,15 +41,15 @@ def check_settings(
 # %% ../../nbs/predict/02_views.ipynb #5f112578
 LIMIT = 16.0  # of a logit, either side
 
-# %% ../../nbs/predict/02_views.ipynb #a0dfb0e4
+# %% ../../nbs/predict/02_views.ipynb #8a7dc6bb
 def to_probability(logits: torch.Tensor) -> torch.Tensor:
     "Probabilities, float64."
-    return torch.sigmoid(logits.double())
+    return logits.to(torch.float64, copy=True).sigmoid_()
 
-# %% ../../nbs/predict/02_views.ipynb #1cf8edb7
+# %% ../../nbs/predict/02_views.ipynb #b59b480d
 def to_logit(p: torch.Tensor) -> torch.Tensor:
     "Logits, float32, clamped to ±LIMIT."
-    return torch.logit(p.double()).clamp(-LIMIT, LIMIT).float()
+    return torch.logit(p.double()).clamp_(-LIMIT, LIMIT).float()
 
 # %% ../../nbs/predict/02_views.ipynb #4edac77f
 def mean_logits(logits: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
@@ -60,9 +61,11 @@ def mean_logits(logits: Sequence[torch.Tensor] | torch.Tensor) -> torch.Tensor:
         total = total + to_probability(other)
     return to_logit(total / len(logits))
 
-# %% ../../nbs/predict/02_views.ipynb #88bd0a84
+# %% ../../nbs/predict/02_views.ipynb #31d77fd5
 def fuse(logits: Sequence[torch.Tensor] | torch.Tensor, how: str = "max") -> torch.Tensor:
     "One logit per pixel from the logits of all scales: their maximum, or with 'mean' that of the mean probability."
+    if len(logits) == 1:
+        return logits[0]
     return torch.stack(list(logits)).amax(0) if how == "max" else mean_logits(logits)
 
 # %% ../../nbs/predict/02_views.ipynb #405b29e8
@@ -99,17 +102,21 @@ def margin_of(size: int, scale: float) -> int:
     "The pixels around a window of `size` that a scale sees on each side."
     return round((size / scale - size) / 2)
 
-# %% ../../nbs/predict/02_views.ipynb #48a98edd
+# %% ../../nbs/predict/02_views.ipynb #419d4715
+@functools.lru_cache(maxsize=64)  # a copy to a GPU waits for it
+def mirrored_line(n: int, margin: int, device: torch.device) -> torch.Tensor:
+    "The positions of `reflected` for a line of `n` pixels and its margins, int64 (n + 2·margin,), on a device."
+    return torch.as_tensor(reflected(-margin, n + margin, n), device=device)
+
+
 def widen(
     x: torch.Tensor,  # (N, C, H, W)
     scale: float,
 ) -> torch.Tensor:
-    "`x` with its mirrored surroundings: (N, C, H/scale, W/scale)."
-    lines = []
-    for n in x.shape[-2:]:
-        margin = margin_of(n, scale)
-        lines.append(torch.as_tensor(reflected(-margin, n + margin, n), device=x.device))
-    rows, columns = lines
+    "`x` with its mirrored surroundings, (N, C, H/scale, W/scale); `x` itself at scale 1."
+    if scale == 1:
+        return x
+    rows, columns = (mirrored_line(n, margin_of(n, scale), x.device) for n in x.shape[-2:])
     return x[..., rows[:, None], columns]
 
 # %% ../../nbs/predict/02_views.ipynb #58730933

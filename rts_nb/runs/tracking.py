@@ -23,7 +23,8 @@ from matplotlib.figure import Figure
 
 from ..core.files import project_root, show_path, write_json
 from .directory import RUN_FILES, load_run
-from ..settings.config import Config, dotted, runs_root
+from ..settings.config import Config, dotted
+from ..settings.places import runs_root
 
 # %% ../../nbs/runs/02_tracking.ipynb #8092dc6f
 def tracking_uri() -> str:
@@ -176,7 +177,7 @@ def epoch_metrics(row: dict) -> dict[str, float]:
 
 def flat_metrics(validation: dict) -> dict[str, Any]:
     "{'val.realistic_200.pr_auc': …}: a validation's numbers under dotted names."
-    return {f"val.{key}": value for key, value in dotted(validation) if key != "epoch"}
+    return {f"val.{key}": value for key, value in dotted(validation) if key not in ("epoch", "weights")}
 
 
 def run_parameters(cfg: Config, environment: dict, stats: dict) -> dict[str, Any]:

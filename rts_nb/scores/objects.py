@@ -18,7 +18,12 @@ from .pixels import as_tiles
 # %% ../../nbs/scores/07_objects.ipynb #2a33aaa2
 def label_objects(mask: np.ndarray) -> tuple[np.ndarray, int]:
     "The 8-neighbour components of a mask (H, W): labels int32 (H, W), 0 outside, and their number."
-    return ndimage.label(mask, structure=np.ones((3, 3), int))
+    labels = np.zeros(mask.shape, np.int32)
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return labels, 0
+    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]  # objects are small: most of a mask is empty
+    return labels, ndimage.label(mask[box], structure=np.ones((3, 3), int), output=labels[box])
 
 
 class Objects(NamedTuple):
@@ -138,6 +143,8 @@ SIZE_NAMES = ("< 200 m", "200 m - 1 km", "> 1 km")
 
 def size_class(labels: np.ndarray, pixel_size=3.0) -> np.ndarray:
     "The size class of each object, 0 to 2; 200 m is in class 1, 1 km too."
+    if not labels.any():
+        return np.zeros(0, int)
     longest = [max(side.stop - side.start for side in box) for box in ndimage.find_objects(labels)]
     metres = np.array(longest, float) * pixel_size
     return (metres >= SIZE_LIMITS[0]).astype(int) + (metres > SIZE_LIMITS[1])

@@ -6,11 +6,10 @@
 __all__ = ['Scale', 'Rate', 'Ratio', 'PredictSettings', 'OptimizerConfig', 'LRConfig', 'EmaConfig', 'TrainConfig',
            'EarlyStoppingConfig', 'CheckpointConfig', 'ValidationConfig', 'ReproducibilityConfig', 'TrackingConfig',
            'CostConfig', 'check_name', 'Config', 'parse_overrides', 'load_config', 'save_config', 'dotted',
-           'difference', 'runs_root', 'default_config', 'run_name', 'run_path']
+           'difference']
 
-# %% ../../nbs/settings/00_config.ipynb #b972d671
+# %% ../../nbs/settings/00_config.ipynb #0c94f94f
 import difflib
-import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -32,7 +31,6 @@ from rts_nb.core.section import (
     Section,
     parse_options,
     parse_yaml,
-    split_pairs,
 )
 from ..losses import LossConfig
 from ..networks.models import ModelConfig, network_stride
@@ -133,7 +131,7 @@ class EmaConfig(Section):
     enabled: bool
     decay: Annotated[float, pydantic.Field(ge=0, lt=1)]
 
-# %% ../../nbs/settings/00_config.ipynb #0811c27e
+# %% ../../nbs/settings/00_config.ipynb #e34a9bf7
 class TrainConfig(Section):
     "The length of a training and the arithmetic it uses."
 
@@ -142,9 +140,9 @@ class TrainConfig(Section):
     precision: Literal["auto", "fp16", "bf16", "fp32"]
     max_nonfinite: Annotated[int, pydantic.Field(ge=1, le=1_000_000)]  # steps without a finite loss that stop the run
     threads: Annotated[int, pydantic.Field(ge=0, le=1024)] = 0  # CPU threads; 0 leaves torch's choice
-    devices: Annotated[int, pydantic.Field(ge=1, le=1024)] = (
-        1  # processes, one a GPU (or sharing the CPU); a batch is batch_size on each
-    )
+    device: Literal["auto", "cuda", "cpu"] = "auto"  # cuda: refuse to run on a CPU
+    devices: Annotated[int, pydantic.Field(ge=1, le=1024)] = 1  # processes, one a GPU; each has its own batch
+    micro_batch: Annotated[int, pydantic.Field(ge=0, le=65536)] = 0  # tiles on the device at once; 0: a whole batch
 
 # %% ../../nbs/settings/00_config.ipynb #b8c5be9a
 class EarlyStoppingConfig(Section):
@@ -434,32 +432,3 @@ def difference(cfg: Config, base: Config) -> dict[str, tuple]:
     old = dict(dotted(base.model_dump(mode="json")))
     new = dict(dotted(cfg.model_dump(mode="json")))
     return {key: (old.get(key), new.get(key)) for key in {**old, **new} if old.get(key) != new.get(key)}
-
-# %% ../../nbs/settings/00_config.ipynb #7fdacf61
-def runs_root() -> Path:
-    "The folder of all runs: $RTS_RUNS, else runs/ in the project."
-    return Path(resolve(os.environ.get("RTS_RUNS") or "runs"))
-
-# %% ../../nbs/settings/00_config.ipynb #d1963f02
-def default_config() -> str:
-    "The config of a run that names none: $RTS_CONFIG, else configs/sample.yaml."
-    return os.environ.get("RTS_CONFIG") or "configs/sample.yaml"
-
-# %% ../../nbs/settings/00_config.ipynb #7f15ec0e
-def run_name(name: str, overrides: str = "") -> str:
-    "<config>[-<overrides>], of at most 80 characters beyond the config's own; the order of overrides does not matter."
-    pairs = sorted(f"{key}={value}" for key, value in dict(split_pairs(overrides)).items())
-    if not pairs:
-        return name
-    written = ",".join(pairs)
-    readable = re.sub(r"[^\w.=,+-]+", "_", written, flags=re.ASCII)
-    is_plain = readable == written and "," not in "".join(pairs)
-    if is_plain and len(f"{name}-{readable}") <= 80:
-        return f"{name}-{readable}"
-    digest = hashlib.sha256("\n".join(pairs).encode()).hexdigest()[:8]
-    return f"{name}-{readable[:40]}-{digest}"
-
-# %% ../../nbs/settings/00_config.ipynb #7400a399
-def run_path(cfg: Config, overrides: str = "") -> Path:
-    "The directory of a run: runs/<config>[-<overrides>]/seed-<seed>."
-    return runs_root() / run_name(cfg.name, overrides) / f"seed-{cfg.seed}"

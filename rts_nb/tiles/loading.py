@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Key', 'Stage', 'SamplingConfig', 'ratio_at', 'positives_by_batch', 'epoch_batches', 'EpochSampler', 'contents',
-           'few_positives', 'sample_seed', 'TrainTiles', 'EvalTiles', 'LoaderConfig', 'data_loader', 'train_loader',
-           'eval_loader']
+           'few_positives', 'sample_seed', 'TrainTiles', 'normalized_images', 'EvalTiles', 'LoaderConfig',
+           'data_loader', 'train_loader', 'eval_loader']
 
 # %% ../../nbs/tiles/16_loading.ipynb #8155445e
 import logging
@@ -174,21 +174,24 @@ def few_positives(n_positive: int, n_negative: int, cfg: SamplingConfig, epochs:
         return f"{without}: at 1:{ratio:g} a batch of {cfg.batch_size} is too small for one in each"
     return ""
 
-# %% ../../nbs/tiles/16_loading.ipynb #3d699abb
+# %% ../../nbs/tiles/16_loading.ipynb #24103cbe
 def sample_seed(seed: int, epoch: int, position: int) -> int:
     "The seed of one draw."
     return int(np.random.SeedSequence([seed, epoch, position]).generate_state(1)[0])
 
 
 def _stacked(sample: dict) -> np.ndarray:
-    "The image (C, H, W) float32: R, G, B, then the extra channels."
+    "The image (C, H, W): R, G, B uint8, or with extra channels behind them float32."
+    if not len(sample["extra"]):
+        return np.ascontiguousarray(sample["rgb"])
     return np.concatenate([sample["rgb"].astype("f4"), sample["extra"]])
 
-# %% ../../nbs/tiles/16_loading.ipynb #c6c179ae
+# %% ../../nbs/tiles/16_loading.ipynb #9f63eb16
 class TrainTiles(Dataset):
     """Training samples by key (index, epoch, position).
 
-    `image` (C, H, W) float32, normalised; `target` (1, H, W) float32, 0 … 1, 255 where ignored; `index` of the tile."""
+    `rgb` (3, H, W) uint8; `extra` (k, H, W) float32, of the extra channels; `target` (1, H, W) float32, 0 … 1, 255
+    where ignored; `index` of the tile."""
 
     def __init__(
         self,
@@ -216,13 +219,26 @@ class TrainTiles(Dataset):
         channels = self.data.extra_channels
         sample = read_tile(self.root, self.ids[index], channels)
         sample = self.augment(sample, sample_seed(self.seed, epoch, position))
-        image = normalize(_stacked(sample), self.stats, channels)
-        target = soften(sample["label"], self.boundary)
-        return dict(image=torch.from_numpy(image), target=torch.from_numpy(target)[None], index=index)
+        arrays = dict(rgb=sample["rgb"], extra=sample["extra"], target=soften(sample["label"], self.boundary)[None])
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        return tensors | dict(index=index)
 
-# %% ../../nbs/tiles/16_loading.ipynb #3e0b6a81
+# %% ../../nbs/tiles/16_loading.ipynb #e0c5638d
+def normalized_images(
+    batch: dict,  # of TrainTiles
+    stats: dict,  # of load_stats
+    extra_channels: Sequence[str] = (),
+    device: torch.device | str = "cpu",
+) -> torch.Tensor:
+    "The normalised images of a batch on a device: (N, C, H, W) float32, channels last."
+    image = batch["rgb"].to(device, non_blocking=True)
+    if extra_channels:
+        image = torch.cat([image.float(), batch["extra"].to(device, non_blocking=True)], 1)
+    return normalize(image, stats, extra_channels).contiguous(memory_format=torch.channels_last)
+
+# %% ../../nbs/tiles/16_loading.ipynb #1bbe4127
 class EvalTiles(Dataset):
-    "Tiles as they are: `image` (C, H, W) float32, not normalised, `label` (1, H, W) uint8, `index`."
+    "Tiles as they are: `image` (C, H, W) uint8, float32 with extra channels, `label` (1, H, W) uint8, `index`."
 
     def __init__(self, root: str | os.PathLike, tiles: pd.DataFrame, data: DataConfig):
         self.root = root

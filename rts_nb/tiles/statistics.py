@@ -9,6 +9,7 @@ __all__ = ['percentile_bins', 'clipped_moments', 'count_bytes', 'count_floats', 
 
 # %% ../../nbs/tiles/02_statistics.ipynb #712d63d6
 import datetime
+import functools
 import hashlib
 import json
 import os
@@ -387,9 +388,14 @@ def _mean_std(stats, extra_channels) -> tuple[list[float], list[float]]:
     return mean, std
 
 
+@functools.lru_cache(maxsize=64)  # a copy to a GPU waits for it
+def _column(values: tuple, device: torch.device) -> torch.Tensor:
+    "Values by channel on a device: float32 (C, 1, 1)."
+    return torch.tensor(values, dtype=torch.float32, device=device)[:, None, None]
+
+
 def _normalize_tensor(image, mean, std):
-    mean, std = (torch.tensor(v, dtype=torch.float32, device=image.device)[:, None, None] for v in (mean, std))
-    return (image.float() - mean) / std
+    return (image.float() - _column(tuple(mean), image.device)) / _column(tuple(std), image.device)
 
 
 def _normalize_array(image, mean, std):

@@ -19,7 +19,8 @@ import torch
 from ..core.files import RunError, atomic, show_path
 from ..networks.precision import resolve_precision
 from ..runs.directory import DamagedCheckpointError, read_checkpoint
-from ..settings.config import Config, difference
+from ..settings.config import Config
+from ..settings.places import differences_of_run
 
 # %% ../../nbs/training/03_checkpoints.ipynb #9c50f9ea
 def best_of(validations: list[dict]) -> dict | None:
@@ -36,7 +37,8 @@ class Progress:
     history: list = dataclasses.field(default_factory=list)  # a row an epoch
     validations: list = dataclasses.field(default_factory=list)
     skipped: int = 0  # steps whose loss was not finite
-    in_a_row: int = 0  # skipped steps since the last good one
+    in_a_row: int = 0  # skipped steps since the last good one that were faults
+    has_held: bool = False  # whether a step was ever good: then fp16's loss scale has been found
     seconds: float = 0.0  # of training and validation, without what was lost in kills
     began: float = 0.0  # the value of `seconds` when the epoch began
     precision: str = "fp32"
@@ -108,8 +110,8 @@ def best_weights(folder: str | os.PathLike, validation: dict) -> Path:
 
 def load_checkpoint(trainer: Any, path: str | os.PathLike) -> None:
     "Puts a trainer where the checkpoint was. RunError for another config, DamagedCheckpointError if it cannot be used."
-    state = read_checkpoint(path, trainer.device)
-    differing = difference(Config(**json.loads(state["config"])), trainer.cfg)
+    state = read_checkpoint(path)  # to main memory: step counts that stay there need no wait for a GPU
+    differing, _ = differences_of_run(trainer.cfg, Config(**json.loads(state["config"])))
     if differing:
         found = f"{show_path(path)} is of another config; it differs in {', '.join(differing)}"
         raise RunError(f"{found}; choose another run_dir or start over with fresh=True")
@@ -122,9 +124,9 @@ def load_checkpoint(trainer: Any, path: str | os.PathLike) -> None:
     trainer.model.load_state_dict(state["model"])
     trainer.ema.load_state_dict(state["ema"])
     trainer.optimizer.load_state_dict(state["optimizer"])
-    trainer.scaler.load_state_dict(state["scaler"])
     for name, value in progress.items():
         setattr(trainer, name, value)
+    trainer.make_scaler(state["scaler"])  # of the precision that the run has
 
 # %% ../../nbs/training/03_checkpoints.ipynb #a6839f3f
 def checkpoints_in(folder: Path) -> list[Path]:

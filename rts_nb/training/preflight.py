@@ -24,7 +24,8 @@ from ..networks.models import bare_model
 from ..networks.precision import resolve_precision
 from ..runs.environment import environment, git_output, version_faults
 from ..runs.tracking import shown_store, tracking_client
-from ..settings.config import Config, difference, load_config, runs_root
+from ..settings.config import Config, difference, load_config
+from ..settings.places import runs_root
 from ..tiles.checks import check_dataset
 from ..tiles.loading import EpochSampler, TrainTiles, few_positives, ratio_at
 
