@@ -1,11 +1,13 @@
 # Training and inference on a GPU machine: the environment of requirements.txt (CUDA 13 wheels: NVIDIA driver 580 or newer on the host).
 #   docker build -t rts_nb --build-arg COMMIT=$(git rev-parse --short=12 HEAD) .
-# Data, runs and maps are mounted, and runs/ must be writable by user 1000:
-#   docker run --rm --gpus all --shm-size 16g -v /data/rts:/app/data/rts -v "$PWD/runs:/app/runs" rts_nb
-#   docker run --rm --gpus all --shm-size 16g -v /data/scenes:/app/data/scenes:ro -v "$PWD/runs:/app/runs" rts_nb \
+# Trains configs/baseline.yaml, or resumes it. Data, runs and a cache for pretrained weights are mounted; runs/ must be writable by user 1000:
+#   docker run --rm --init --stop-timeout 120 --gpus all --shm-size 16g -v /data/rts:/app/data/rts -v "$PWD/runs:/app/runs" -v rts_cache:/home/rts/.cache rts_nb
+# A spot machine that goes away sends SIGTERM, and Docker kills after --stop-timeout seconds: training ends its step, writes a checkpoint, and the same
+# command resumes from that step. papermill passes no signal on, so the report is executed afterwards, in seconds, on the finished run:
+#   docker run --rm --gpus all -v /data/rts:/app/data/rts -v "$PWD/runs:/app/runs" rts_nb papermill nbs/20_train.ipynb runs/baseline/seed-42/notebooks/20_train.ipynb
+# Without --gpus the config's train.device: cuda refuses to start. Maps:
+#   docker run --rm --init --stop-timeout 120 --gpus all --shm-size 16g -v /data/scenes:/app/data/scenes:ro -v "$PWD/runs:/app/runs" rts_nb \
 #       python -m rts_nb.infer --model-dir runs/baseline/seed-42 --scenes data/scenes --out-dir runs/maps/2025
-# A container that is told to stop (docker stop -t 25, a spot machine) leaves a checkpoint if training is its first process; papermill passes no signal on:
-#   docker run --rm --gpus all --shm-size 16g -v /data/rts:/app/data/rts -v "$PWD/runs:/app/runs" rts_nb python -m rts_nb.train
 # Nothing listens by itself. What does (JupyterLab, MLflow, Ray's dashboard) is published on the host's loopback alone:
 #   docker run --rm --gpus all --shm-size 16g -p 127.0.0.1:8888:8888 -v "$PWD/runs:/app/runs" rts_nb jupyter lab --ip 0.0.0.0 --no-browser
 # No credentials are in the image: give them to a container when it starts, read-only (-v key.json:/run/key.json:ro -e GOOGLE_APPLICATION_CREDENTIALS=/run/key.json).
@@ -22,6 +24,7 @@ ENV PYTHONHASHSEED=42 \
     MLFLOW_DISABLE_TELEMETRY=true \
     NO_ALBUMENTATIONS_UPDATE=1 \
     RAY_USAGE_STATS_ENABLED=0 \
+    PYTORCH_ALLOC_CONF=expandable_segments:True \
     RTS_CONFIG=configs/baseline.yaml \
     PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -38,8 +41,9 @@ RUN pip install --no-build-isolation --no-deps -e '.[public,ray]' \
  && python -m ipykernel install --sys-prefix --name python3 --display-name python3 \
     --env PYTHONHASHSEED 42 --env CUBLAS_WORKSPACE_CONFIG :4096:8 --env OMP_WAIT_POLICY PASSIVE \
     --env MLFLOW_DISABLE_TELEMETRY true --env NO_ALBUMENTATIONS_UPDATE 1 --env RAY_USAGE_STATS_ENABLED 0 \
- && mkdir -p runs data
+    --env PYTORCH_ALLOC_CONF expandable_segments:True \
+ && mkdir -p runs data /home/rts/.cache
 ARG COMMIT
 ENV RTS_COMMIT=$COMMIT
 
-CMD ["papermill", "nbs/20_train.ipynb", "runs/20_train.ipynb"]
+CMD ["python", "-m", "rts_nb.train"]

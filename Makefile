@@ -12,8 +12,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.txt settings.ini setup.py | cksum | cut -d' ' -f1)
 
 # What has to be set before Python starts. The kernel and the activated environment carry these too; nbdev_test starts no kernel, so they are
-# exported here as well. OMP_WAIT_POLICY: two computing processes that wait by spinning bring each other to a crawl.
-SETTINGS := PYTHONHASHSEED=42 CUBLAS_WORKSPACE_CONFIG=:4096:8 OMP_WAIT_POLICY=PASSIVE MLFLOW_DISABLE_TELEMETRY=true NO_ALBUMENTATIONS_UPDATE=1 RAY_USAGE_STATS_ENABLED=0
+# exported here as well. OMP_WAIT_POLICY: two computing processes that wait by spinning bring each other to a crawl. PYTORCH_ALLOC_CONF: a GPU's memory
+# in segments that grow leaves no gaps between sizes that change, as they do where the encoder is freed.
+SETTINGS := PYTHONHASHSEED=42 CUBLAS_WORKSPACE_CONFIG=:4096:8 OMP_WAIT_POLICY=PASSIVE MLFLOW_DISABLE_TELEMETRY=true NO_ALBUMENTATIONS_UPDATE=1 RAY_USAGE_STATS_ENABLED=0 PYTORCH_ALLOC_CONF=expandable_segments:True
 export $(foreach v,$(SETTINGS),$(firstword $(subst =, ,$(v))))
 $(foreach v,$(SETTINGS),$(eval $(subst =,:=,$(v))))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -24,7 +25,7 @@ RUN := $(or $(RTS_RUNS),runs)/sample/seed-42
 CONFIG ?=
 OVERRIDES ?=
 
-.PHONY: help env demo seeds test test-all bench lint readme prep notebooks
+.PHONY: help env demo seeds test test-all bench gpu lint readme prep notebooks
 .SILENT:
 
 help: ## what there is to make
@@ -71,11 +72,12 @@ seeds: $(STAMP) ## CONFIG=configs/X.yaml: seeds 42, 43, 44 trained, calibrated a
 	papermill nbs/50_report.ipynb "$$folder/50_report.ipynb" -p runs "$$folder/seed-42 $$folder/seed-43 $$folder/seed-44"
 	echo "Done: the table is in $$folder/50_report.ipynb"
 
-# A folder of runs of their own, so that tests neither see nor leave any.
+# A folder of runs of their own, so that tests neither see nor leave any; and no GPU: what a GPU does is checked by `make gpu`.
 define ISOLATED
 runs=$$(mktemp -d); trap 'rm -rf "$$runs"' EXIT
 export RTS_RUNS="$$runs" RTS_CONFIG=configs/test.yaml
 unset MLFLOW_TRACKING_URI
+export CUDA_VISIBLE_DEVICES=
 endef
 
 test: $(STAMP) ## everything CI checks
@@ -92,6 +94,9 @@ bench: $(STAMP) ## what things cost, as ratios against the plain way (half an ho
 	python -W ignore bench/data.py
 	python -W ignore bench/metrics.py
 	python -W ignore bench/calibrate.py
+
+gpu: $(STAMP) ## what only a GPU can show: ten minutes on one, written to docs/gpu.md; on a CPU with small sizes
+	bash bench/gpu.sh
 
 readme: $(STAMP) ## README.md from nbs/index.ipynb
 	python tools/readme.py --write

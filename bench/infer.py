@@ -84,11 +84,11 @@ def batch_sizes(settings, side):
     return sizes * len(settings.scales) * len(TTA_VIEWS[settings.tta])
 
 
-def untrained_model(config, calibrated, folder):
+def untrained_model(config, calibrated, folder, batch=8):
     "The model directory of a network with random weights, calibrated as another, whose map is empty."
     folder.mkdir()
-    # plain fp32 passes of more than 8 windows would not fit into memory
-    cfg = load_config(config, "model.encoder_weights=null data.extra_channels=[] predict.batch_size=8")
+    # 8: plain fp32 passes of more windows would not fit into memory
+    cfg = load_config(config, f"model.encoder_weights=null data.extra_channels=[] predict.batch_size={batch}")
     save_config(cfg, folder / "config.yaml")
     save_weights(build_model(cfg.model, None), folder / "model.safetensors")
     for name in ("normalization_stats.json", "training_profile.json"):

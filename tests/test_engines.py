@@ -19,6 +19,7 @@ from toy_map import RASTERS, copy_scenes, cut_off, make_place, start_infer, star
 
 from rts_nb.core.files import RunError
 from rts_nb.infer import infer
+from rts_nb.mapping import engines
 from rts_nb.mapping.engines import largest_first, on_ray
 from rts_nb.mapping.examples import map_digests
 from rts_nb.predict.predictor import Predictor
@@ -214,6 +215,39 @@ def test_failing_task_is_listed(cluster, place, whole, tmp_path):
     made, expected = map_digests(tmp_path / "map"), map_digests(whole)
     for raster in (f"{scene}_{kind}.tif" for scene in ("s0", "s4") for kind in RASTERS):
         assert made[raster] == expected[raster], raster
+
+
+def test_lost_gpu_ends_its_worker(cluster, place, whole, tmp_path, monkeypatch):
+    "The worker whose GPU fails maps nothing afterwards; its scene is mapped by another one."
+    log, lost, out = tmp_path / "log", tmp_path / "lost", tmp_path / "map"
+
+    def map_task(model, scene, name, job):
+        from unittest.mock import patch
+
+        import torch
+
+        from rts_nb.mapping import engines
+        from rts_nb.predict.predictor import Predictor
+
+        def fail(predictor, wide):
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+        with log.open("a", encoding="utf-8") as f:
+            f.write(f"{os.getpid()} {name}\n")
+        if name == "s3" and not lost.exists():
+            lost.write_text(str(os.getpid()), encoding="utf-8")
+            with patch.object(Predictor, "forward", fail):
+                return engines.map_task(model, scene, name, job)
+        return engines.map_task(model, scene, name, job)
+
+    monkeypatch.setattr(engines, "map_task", map_task)
+    assert infer(place / "model", place / "scenes", out, engine="ray")["scenes_failed"] == {}
+    assert_same_map(out, whole)
+    worker = int(lost.read_text(encoding="utf-8"))
+    tasks = [line.split() for line in log.read_text(encoding="utf-8").splitlines()]
+    at_s3 = [int(pid) for pid, name in tasks if name == "s3"]
+    assert len(at_s3) == 2 and at_s3[0] == worker != at_s3[1]
+    assert not psutil.pid_exists(worker) or psutil.Process(worker).status() == psutil.STATUS_ZOMBIE
 
 
 def test_tasks_are_retried(cluster, tmp_path):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['split_tiles', 'file_states', 'scores_key', 'TimedPredictor', 'Scores', 'run_pass', 'load_scores', 'score_split']
 
-# %% ../../nbs/calibration/00_passes.ipynb #1b08a64d
+# %% ../../nbs/calibration/00_passes.ipynb #085af780
 import datetime
 import hashlib
 import json
@@ -19,7 +19,7 @@ import torch
 
 from ..core.files import DataError, is_virtual, show_path, write_json
 from ..data import prepare
-from ..predict.predictor import Predictor
+from ..predict.predictor import Predictor, explain_device_errors
 from ..predict.views import signature
 from ..runs.scoring import score_tiles
 from ..scores.counts import ObjectCounts
@@ -107,7 +107,7 @@ class TimedPredictor:
         torch.cuda.synchronize(self.predictor.device)
         return sum(started.elapsed_time(ended) for started, ended in self.spans) / 1e3
 
-# %% ../../nbs/calibration/00_passes.ipynb #9fb05b8e
+# %% ../../nbs/calibration/00_passes.ipynb #0318bbbd
 class Scores(NamedTuple):
     "What a pass leaves: pixels by score, objects by threshold, and facts (tiles, km² of a tile, seconds, settings)."
 
@@ -125,7 +125,8 @@ def run_pass(predictor: Predictor, cfg: Config, root, tiles: pd.DataFrame, split
     def count_objects(logits: torch.Tensor, labels: torch.Tensor, records: list[dict]) -> None:
         objects.add(torch.sigmoid(logits), labels, tiles=records)
 
-    histogram = score_tiles(timed, cfg, root, tiles, f"scoring {split}", count_objects)
+    with explain_device_errors(f"scoring {split}", predictor.settings):
+        histogram = score_tiles(timed, cfg, root, tiles, f"scoring {split}", count_objects)
     info = dict(
         split=split,
         tiles=len(tiles),

@@ -4,23 +4,24 @@
 
 # %% auto #0
 __all__ = ['NODATA', 'MASK_NODATA', 'PROBABILITY', 'MASK', 'SCALE', 'BLOCK', 'tiff_number', 'last_block_end', 'cog_faults',
-           'RasterKind', 'open_plain', 'check_plain', 'copy_as_cog', 'cog', 'calibrate_logits', 'keep_going',
-           'SceneHooks', 'SceneRasters', 'open_rasters', 'write_strip', 'how_it_was_read', 'write_rasters']
+           'RasterKind', 'open_plain', 'overview_factors', 'check_plain', 'add_overviews', 'copy_as_cog', 'cog',
+           'calibrate_logits', 'keep_going', 'SceneHooks', 'SceneRasters', 'open_rasters', 'write_strip',
+           'how_it_was_read', 'write_rasters']
 
-# %% ../../nbs/mapping/04_rasters.ipynb #6b50fefc
+# %% ../../nbs/mapping/04_rasters.ipynb #6e1377df
 import contextlib
 import dataclasses
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
 import torch
+from rasterio.enums import Resampling
 from rasterio.shutil import copy as copy_raster
-from scipy.special import expit
 
 from ..core.jobs import progress
 from .folder import MapJob
@@ -66,7 +67,7 @@ def cog_faults(path: str | os.PathLike) -> list[str]:
         }
     return [fault for fault, is_fine in checks.items() if not is_fine]
 
-# %% ../../nbs/mapping/04_rasters.ipynb #86acba4e
+# %% ../../nbs/mapping/04_rasters.ipynb #4653543c
 @dataclasses.dataclass(frozen=True)
 class RasterKind:
     "What a raster of a map holds."
@@ -74,6 +75,11 @@ class RasterKind:
     dtype: str
     nodata: float
     description: str
+
+    @property
+    def resampling(self) -> Resampling:
+        "How overviews are made."
+        return Resampling.average if self.dtype == "float32" else Resampling.nearest
 
 # %% ../../nbs/mapping/04_rasters.ipynb #55ac11f8
 NODATA, MASK_NODATA = -1.0, 255
@@ -104,14 +110,33 @@ def open_plain(path: Path, grid, kind: RasterKind):
         bigtiff="IF_SAFER",
     )
 
-# %% ../../nbs/mapping/04_rasters.ipynb #fddf2401
-def check_plain(path: Path, grid, kind: RasterKind) -> None:
-    "OSError if a plain file is smaller than its blocks."
-    blocks = -(-grid.width // BLOCK) * -(-grid.height // BLOCK)
-    if path.stat().st_size < blocks * BLOCK**2 * np.dtype(kind.dtype).itemsize:
+# %% ../../nbs/mapping/04_rasters.ipynb #79cdd80d
+def overview_factors(width: int, height: int) -> list[int]:
+    "By what a COG's overviews are reduced: 2, 4, … until one has at most 512 pixels each way."
+    factors, factor = [], 1
+    while max(width, height) // factor > 512:
+        factor *= 2
+        factors.append(factor)
+    return factors
+
+
+def check_plain(path: Path, grid, kind: RasterKind, factors: Sequence[int] = ()) -> None:
+    "OSError if a plain file is smaller than its blocks and the pixels of its overviews."
+    pixels = -(-grid.width // BLOCK) * -(-grid.height // BLOCK) * BLOCK**2
+    pixels += sum(-(-grid.width // factor) * -(-grid.height // factor) for factor in factors)
+    if path.stat().st_size < pixels * np.dtype(kind.dtype).itemsize:
         raise OSError(errno.ENOSPC, "a block was not written, the disk may be full")
 
-# %% ../../nbs/mapping/04_rasters.ipynb #7c838fa2
+
+def add_overviews(path: Path, grid, kind: RasterKind) -> None:
+    "Adds overviews to a plain file, uncompressed; a COG made without them compresses its own twice."
+    factors = overview_factors(grid.width, grid.height)
+    if factors:
+        with rasterio.open(path, "r+") as raster:
+            raster.build_overviews(factors, kind.resampling)
+    check_plain(path, grid, kind, factors)
+
+# %% ../../nbs/mapping/04_rasters.ipynb #cc55ae91
 def copy_as_cog(plain: Path, finished: Path, kind: RasterKind) -> None:
     "Copies a plain file as a COG."
     copy_raster(
@@ -123,10 +148,10 @@ def copy_as_cog(plain: Path, finished: Path, kind: RasterKind) -> None:
         predictor="YES",
         bigtiff="IF_SAFER",
         num_threads="ALL_CPUS",
-        overview_resampling="AVERAGE" if kind.dtype == "float32" else "NEAREST",
+        overview_resampling=kind.resampling.name,
     )
 
-# %% ../../nbs/mapping/04_rasters.ipynb #5e9a5f0a
+# %% ../../nbs/mapping/04_rasters.ipynb #eb9b7f19
 @contextlib.contextmanager
 def cog(
     path: str | os.PathLike,
@@ -143,6 +168,7 @@ def cog(
         raster.update_tags(**tags)
         yield raster
     check_plain(plain, grid, kind)
+    add_overviews(plain, grid, kind)
     copy_as_cog(plain, finished, kind)
     plain.unlink()
     faults = cog_faults(finished)
@@ -150,14 +176,14 @@ def cog(
         raise OSError(errno.EIO, f"{'; '.join(faults)}, the disk may be full")
     os.replace(finished, path)
 
-# %% ../../nbs/mapping/04_rasters.ipynb #0af6c166
+# %% ../../nbs/mapping/04_rasters.ipynb #43a332ae
 def calibrate_logits(logits: np.ndarray, settings: dict) -> tuple[np.ndarray, np.ndarray]:
     "(probability as it is written, probability that the threshold holds for), float32 of the shape of the logits."
-    x = logits.astype("f8") / settings["temperature"]
-    promised = expit(x).astype("f4")
+    x = torch.as_tensor(logits).double() / settings["temperature"]
+    promised = torch.sigmoid(x).float().numpy()
     if not settings["prior_shift"]:
         return promised, promised
-    return expit(x + settings["prior_shift"]).astype("f4"), promised
+    return torch.sigmoid(x + settings["prior_shift"]).float().numpy(), promised
 
 # %% ../../nbs/mapping/04_rasters.ipynb #14106feb
 def keep_going() -> None:

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['Architecture', 'ARCHITECTURES', 'TIMM', 'Channels', 'DecoderChannels', 'WeightsSource', 'check_encoder',
            'network_stride', 'check_weights_source', 'ModelConfig', 'LateFusion', 'bare_model', 'encoders',
-           'build_model', 'freeze_encoder', 'parameter_groups', 'ema_decay', 'make_ema', 'save_weights', 'load_weights']
+           'build_model', 'freeze_encoder', 'parameter_groups', 'ema_decay', 'WeightAverage', 'make_ema',
+           'save_weights', 'load_weights']
 
 # %% ../../nbs/networks/01_models.ipynb #a8394bf2
 import difflib
@@ -218,7 +219,7 @@ def ema_decay(n: int, decay: float = 0.999) -> float:
 @torch.no_grad()
 def _update_average(averaged, current, n, decay):
     "Moves averaged tensors towards the current ones; integers (the step counts of batch norms) are copied."
-    weight = 1 - ema_decay(int(n), decay)
+    weight = 1 - ema_decay(n, decay)
     pairs = list(zip(averaged, current, strict=True))
     floats = [pair for pair in pairs if pair[0].is_floating_point()]
     integers = [pair for pair in pairs if not pair[0].is_floating_point()]
@@ -227,11 +228,30 @@ def _update_average(averaged, current, n, decay):
     if integers:
         torch._foreach_copy_([old for old, _ in integers], [new for _, new in integers])
 
-# %% ../../nbs/networks/01_models.ipynb #ed498712
-def make_ema(model: nn.Module, decay: float = 0.999) -> AveragedModel:
+# %% ../../nbs/networks/01_models.ipynb #521bf85c
+class WeightAverage(AveragedModel):
+    "An average of a network and its buffers, in `.module`. Updates are counted in main memory: none waits for a GPU."
+
+    def __init__(self, model: nn.Module, decay: float):
+        super().__init__(model, use_buffers=True)
+        self.decay = decay
+        self.n_averaged = self.n_averaged.cpu()
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        "Moves the average towards `model`; the first update copies it."
+        averaged, current = ([*net.parameters(), *net.buffers()] for net in (self.module, model))
+        n = int(self.n_averaged)
+        if n == 0:
+            torch._foreach_copy_(averaged, current)
+        else:
+            _update_average(averaged, current, n, self.decay)
+        self.n_averaged += 1
+
+
+def make_ema(model: nn.Module, decay: float = 0.999) -> WeightAverage:
     "An average of `model` and its buffers, in `.module`; call `.update_parameters(model)` after every optimiser step."
-    update = functools.partial(_update_average, decay=decay)
-    return AveragedModel(model, multi_avg_fn=update, use_buffers=True)
+    return WeightAverage(model, decay)
 
 # %% ../../nbs/networks/01_models.ipynb #80b5bdc6
 def save_weights(model: nn.Module, path: str | os.PathLike):

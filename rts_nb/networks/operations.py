@@ -35,11 +35,12 @@ def axis_weights(
     )
     return resized[0].T.contiguous()
 
-# %% ../../nbs/networks/05_operations.ipynb #b1899b13
+# %% ../../nbs/networks/05_operations.ipynb #d102b6fa
 @functools.lru_cache(256)
 def _kept_weights(device: torch.device, *arguments) -> torch.Tensor:
-    "`axis_weights` on a device, computed once."
-    return axis_weights(*arguments).to(device)
+    "`axis_weights` on a device, computed once; usable in training, also where inference mode asked first."
+    with torch.inference_mode(False):
+        return axis_weights(*arguments).to(device)
 
 
 def _weights(x: torch.Tensor, *arguments) -> torch.Tensor:
@@ -85,7 +86,7 @@ def interpolate_exactly(
     with torch.autocast(kind, enabled=False):
         return _two_products(rows, x.float(), columns).to(dtype)
 
-# %% ../../nbs/networks/05_operations.ipynb #376f9fd2
+# %% ../../nbs/networks/05_operations.ipynb #d47a2aaf
 DETERMINISTIC_ATTENTION = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
@@ -104,14 +105,16 @@ def strict_backward(output: torch.Tensor) -> None:
     node = _attention_node(output)
     if node is None:
         return
-    warn_only = []
+    settings = []
 
     def before(gradients):
-        warn_only.append(torch.is_deterministic_algorithms_warn_only_enabled())
+        is_on = torch.are_deterministic_algorithms_enabled()
+        settings.append((is_on, torch.is_deterministic_algorithms_warn_only_enabled()))
         torch.use_deterministic_algorithms(True, warn_only=False)
 
     def after(inputs, outputs):
-        torch.use_deterministic_algorithms(True, warn_only=warn_only.pop())
+        is_on, warns_only = settings.pop()
+        torch.use_deterministic_algorithms(is_on, warn_only=warns_only)
 
     node.register_prehook(before)
     node.register_hook(after)

@@ -18,10 +18,11 @@ from torch.overrides import TorchFunctionMode
 
 from .precision import PRECISIONS
 
-# %% ../../nbs/networks/04_shadow.ipynb #376c001d
+# %% ../../nbs/networks/04_shadow.ipynb #b93332d6
 @contextlib.contextmanager
 def _cuda_autocast(precision: str) -> Iterator[None]:
     "Autocast on CUDA, also where there is none."
+    before = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
     torch.set_autocast_dtype("cuda", PRECISIONS[precision] if precision != "fp32" else torch.float16)
     torch.set_autocast_enabled("cuda", precision != "fp32")
     torch.autocast_increment_nesting()
@@ -30,7 +31,8 @@ def _cuda_autocast(precision: str) -> Iterator[None]:
     finally:
         torch.autocast_decrement_nesting()
         torch.clear_autocast_cache()
-        torch.set_autocast_enabled("cuda", False)
+        torch.set_autocast_dtype("cuda", before[0])
+        torch.set_autocast_enabled("cuda", before[1])
 
 # %% ../../nbs/networks/04_shadow.ipynb #dc741489
 class _FusedAttention(TorchFunctionMode):

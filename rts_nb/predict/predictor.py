@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['network_logits', 'logits_by_scale', 'tile_logits', 'window_logits', 'array_logits', 'model_files', 'Predictor',
-           'imagery_of_run', 'load_predictor']
+           'imagery_of_run', 'load_predictor', 'explain_device_errors']
 
-# %% ../../nbs/predict/05_predictor.ipynb #0e6c04d3
+# %% ../../nbs/predict/05_predictor.ipynb #f6eeff83
+import contextlib
 import functools
 import os
 from collections.abc import Iterator
@@ -19,13 +20,16 @@ import torch
 from rasterio.io import MemoryFile
 from torch import nn
 
-from ..core.files import DataError, RunError, resolve, show_path
+from ..core.device import DeviceLostError, is_device_lost, is_out_of_memory, to_device
+from ..core.files import DataError, RunError, first_line, resolve, show_path
 from ..networks.models import build_model, load_weights
+from ..networks.operations import gpu_operations
 from rts_nb.networks.precision import (
     PRECISIONS,
     cast_weights,
     core_teams,
     fold_batch_norms,
+    norms_state,
     resolve_precision,
     run_on_teams,
     run_precision,
@@ -65,13 +69,15 @@ def _start_teams(device: torch.device, batch_size: int) -> tuple[int, int, Threa
         core_teams(teams, cores // teams)  # started here, or several threads would start them at once
     return cores, teams, ThreadPoolExecutor(2 if teams > 1 else 1)
 
-# %% ../../nbs/predict/05_predictor.ipynb #13a19fb0
+# %% ../../nbs/predict/05_predictor.ipynb #90fbc28d
 def _forward_pass(predictor: "Predictor", x: torch.Tensor) -> torch.Tensor:
     "Raw (N, C, H, W) to clamped fp32 logits (N, 1, H, W): normalisation and the network, as a team of cores does it."
     normalized = normalize(x, predictor.stats, predictor.settings.extra_channels)
     is_half = predictor.precision != "fp32"
     dtype = PRECISIONS[predictor.precision] if is_half else torch.bfloat16
-    with torch.autocast(predictor.device.type, dtype, enabled=is_half):
+    on_gpu = predictor.device.type == "cuda"
+    operations = gpu_operations() if on_gpu else contextlib.nullcontext()
+    with operations, torch.autocast(predictor.device.type, dtype, enabled=is_half):
         logits = predictor.model(normalized.contiguous(memory_format=torch.channels_last))
     return logits.float().clamp(-LIMIT, LIMIT)
 
@@ -80,28 +86,30 @@ def network_logits(predictor: "Predictor", x: torch.Tensor) -> torch.Tensor:
     "The forward pass, shared by the teams of cores."
     return run_on_teams(functools.partial(_forward_pass, predictor), x, predictor.teams, predictor.cores)
 
-# %% ../../nbs/predict/05_predictor.ipynb #931ee53e
+# %% ../../nbs/predict/05_predictor.ipynb #70a1e050
 def logits_by_scale(predictor: "Predictor", wide: list[torch.Tensor]) -> list[torch.Tensor]:
-    "Logits (N, 1, H, W), one tensor a scale, from windows with the surroundings that each scale sees."
+    "Logits (N, 1, H, W), one tensor a scale, on the device, from windows with the surroundings that each scale sees."
     view = functools.partial(tta_logits, functools.partial(network_logits, predictor), tta=predictor.settings.tta)
     pairs = zip(wide, predictor.settings.scales, strict=True)
-    return [scaled_logits(view, windows.to(predictor.device), scale) for windows, scale in pairs]
+    return [scaled_logits(view, to_device(windows, predictor.device), scale) for windows, scale in pairs]
 
-# %% ../../nbs/predict/05_predictor.ipynb #f4527979
+# %% ../../nbs/predict/05_predictor.ipynb #eac3c49e
 def tile_logits(predictor: "Predictor", batch: torch.Tensor) -> torch.Tensor:
     "Fused logits (N, 1, H, W) of raw tiles (N, C, H, W), batch by batch."
     settings = predictor.settings
     fused = []
     for part in torch.as_tensor(batch).split(settings.batch_size):
+        part = to_device(part, predictor.device)
         wide = [widen(part, scale) for scale in settings.scales]
         fused.append(fuse(logits_by_scale(predictor, wide), settings.fusion))
-    return torch.cat(fused)
+    return fused[0] if len(fused) == 1 else torch.cat(fused)
 
-# %% ../../nbs/predict/05_predictor.ipynb #46e2bd0d
+# %% ../../nbs/predict/05_predictor.ipynb #c8f103f2
 @torch.no_grad()
 def window_logits(predictor: "Predictor", wide: list[torch.Tensor]) -> torch.Tensor:
-    "Logits (N, scales, H, W) of windows of a scene, on the CPU."
-    return torch.cat(logits_by_scale(predictor, wide), 1).cpu()
+    "Logits (N, scales, H, W) of windows of a scene, on the device."
+    by_scale = logits_by_scale(predictor, wide)
+    return by_scale[0] if len(by_scale) == 1 else torch.cat(by_scale, 1)
 
 # %% ../../nbs/predict/05_predictor.ipynb #203dec37
 def _check_array(pixels: np.ndarray, extra_channels: tuple[str, ...]):
@@ -143,7 +151,7 @@ def model_files(model_dir: str | os.PathLike, *names: str) -> Path:
         raise RunError(f"{show_path(folder)} lacks {', '.join(lacking)}: no finished run; {way_out}")
     return folder
 
-# %% ../../nbs/predict/05_predictor.ipynb #bf334a72
+# %% ../../nbs/predict/05_predictor.ipynb #8039578f
 class Predictor:
     """From raw pixels to logits of the fused probability.
 
@@ -163,6 +171,10 @@ class Predictor:
         self.weights = weights_digest(model)
         self.model = _fast_form(model, settings, self.device, self.precision)
         self.cores, self.teams, self.pool = _start_teams(self.device, settings.batch_size)
+
+    def describe(self) -> str:
+        "Precision, device, and what became of the batch norms, for reports."
+        return f"{self.precision} on {self.device.type}, batch norms: {norms_state(self.model)}"
 
     @torch.no_grad()
     def tiles(self, batch: torch.Tensor) -> torch.Tensor:
@@ -214,3 +226,20 @@ def load_predictor(cls, model_dir, device, precision: str | None, overrides: dic
     predictor.profile = load_training_profile(folder)
     predictor.imagery, _ = imagery_of_run(folder)
     return predictor
+
+# %% ../../nbs/predict/05_predictor.ipynb #d50120be
+@contextlib.contextmanager
+def explain_device_errors(what: str, settings: PredictSettings) -> Iterator[None]:
+    "RunError or DeviceLostError naming `what` was predicted, in place of the errors of a device; others pass."
+    try:
+        yield
+    except (RuntimeError, MemoryError) as e:
+        reason = first_line(e) or type(e).__name__
+        if is_out_of_memory(e):
+            batch = f"predict.batch_size {settings.batch_size} at windows of {settings.tile_size} px"
+            way_out = "lower predict.batch_size, which changes no result"
+            raise RunError(f"{what}: {batch} needs more memory than there is ({reason}); {way_out}") from None
+        if is_device_lost(e):
+            way_out = "this process cannot use it again; start anew, what is finished is kept"
+            raise DeviceLostError(f"{what}: the GPU failed ({reason}); {way_out}") from None
+        raise

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from ..core.files import RunError
+from ..networks.operations import gpu_operations
 from ..networks.precision import PRECISIONS
 from ..tiles.loading import normalized_images, sample_seed
 from .processes import all_reduce_sum
@@ -28,7 +29,9 @@ def forward(trainer: Any, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
     target = batch["target"].to(trainer.device, non_blocking=True)
     in_half = trainer.precision != "fp32"
     dtype = PRECISIONS[trainer.precision] if in_half else torch.bfloat16
-    with torch.autocast(trainer.device.type, dtype, enabled=in_half):
+    on_gpu = trainer.device.type == "cuda"
+    operations = gpu_operations(trainer.cfg.reproducibility.deterministic) if on_gpu else contextlib.nullcontext()
+    with torch.autocast(trainer.device.type, dtype, enabled=in_half), operations:
         return trainer.parallel(images), target
 
 

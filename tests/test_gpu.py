@@ -1,0 +1,31 @@
+"""What `bench/gpu.sh` does on a GPU works here, with small sizes, on a CPU."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
+
+
+def test_every_part_of_the_gpu_bench_runs(tmp_path):
+    "Every part has rows, none failed, and what must be equal to the bit is."
+    command = ["bash", str(ROOT / "bench/gpu.sh"), "--out", str(tmp_path / "gpu.md")]
+    done = subprocess.run(command, env=os.environ | SETTINGS, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {what: found for what, found, _ in json.loads((tmp_path / "gpu.json").read_text(encoding="utf-8"))}
+    assert not [what for what, found in rows.items() if found in ("FAILED", "not run")]
+    must_be_equal = [what for what in rows if what.endswith("twice") or what.startswith("stopped by SIGTERM")]
+    assert len(must_be_equal) == 3 and {rows[what] for what in must_be_equal} == {"equal to the bit"}
+    assert "small sizes" in (tmp_path / "gpu.md").read_text(encoding="utf-8")
+
+
+def test_gpu_bench_names_a_missing_interpreter(tmp_path):
+    command = ["bash", str(ROOT / "bench/gpu.sh")]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHON": str(tmp_path / "python3")}, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "run make env, or name an interpreter" in done.stderr
