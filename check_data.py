@@ -75,7 +75,7 @@ def check_batches(cfg, root, n_batches):
     tiles = load_tiles(root, cfg.data.block_km).query('split == "train"')
     stats = run_stats(root, tiles, cfg.data)
     positive = tiles["positive"].tolist()
-    data = TrainTiles(root, tiles, cfg.data, stats, cfg.augment, cfg.boundary, cfg.seed)
+    data = TrainTiles(root, tiles, cfg.data, cfg.augment, cfg.boundary, cfg.seed)
     loader = train_loader(data, positive, cfg.sampling, cfg.loader)
     total = min(n_batches or len(loader), len(loader))
     seen = SeenBatches([], "", None, stats)

@@ -86,7 +86,7 @@ def train_tiles(root, channels=()):
     "The dataset as training reads it, and its statistics."
     stats = json.loads((root / "normalization_stats.json").read_text(encoding="utf-8"))
     data = CFG.data.model_copy(update=dict(root=str(root), tile_size=SIZE, extra_channels=tuple(channels)))
-    return TrainTiles(root, load_tiles(root), data, stats, CFG.augment, CFG.boundary, seed=42), stats
+    return TrainTiles(root, load_tiles(root), data, CFG.augment, CFG.boundary, seed=42), stats
 
 
 class PlainSample:

@@ -417,8 +417,8 @@ def part_deterministic(bench: Bench) -> Iterator[Row]:
 def loaded_tiles(bench: Bench, channels: list[str], n_batches: int) -> float:
     "Tiles a second that the loader gives, its workers started before."
     cfg = bench.baseline(**{"data.extra_channels": f"[{','.join(channels)}]"})
-    root, tiles, stats = open_run_data(cfg)
-    data = TrainTiles(root, tiles, cfg.data, stats, cfg.augment, cfg.boundary, cfg.seed)
+    root, tiles, _ = open_run_data(cfg)
+    data = TrainTiles(root, tiles, cfg.data, cfg.augment, cfg.boundary, cfg.seed)
     keys = [[(k % len(tiles), 1 + b, k) for k in range(SIZES.batch)] for b in range(n_batches + 2)]
     options = dict(num_workers=SIZES.workers, prefetch_factor=2, persistent_workers=True, pin_memory=True)
     batches = iter(data_loader(data, LoaderConfig(**options), batch_sampler=keys))

@@ -105,6 +105,8 @@ BAD = {
     "train.max_nonfinite": "0 1e9",
     "train.threads": "-1 1e6",
     "train.devices": "0 -1 1e6",
+    "train.device": "gpu 0",
+    "train.micro_batch": "-1 1.5 1e6",
     "early_stopping.start_epoch": "0",
     "early_stopping.patience": "0 1",
     "early_stopping.min_delta": "-0.1 2",

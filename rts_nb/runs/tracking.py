@@ -171,8 +171,9 @@ def set_status(tracker: Tracker, status: str) -> None:
 
 # %% ../../nbs/runs/02_tracking.ipynb #f4d4bcca
 def epoch_metrics(row: dict) -> dict[str, float]:
-    "What is logged of an epoch."
-    return {key: row[key] for key in ("train_loss", "train_iou", "lr_encoder", "lr_decoder", "ratio")}
+    "What is logged of an epoch; in fp16 also how many steps were skipped, and the loss scale at its end."
+    keys = ("train_loss", "train_iou", "lr_encoder", "lr_decoder", "ratio", "skipped_steps", "loss_scale")
+    return {key: row[key] for key in keys if key in row}
 
 
 def flat_metrics(validation: dict) -> dict[str, Any]:

@@ -198,7 +198,6 @@ class TrainTiles(Dataset):
         root: str | os.PathLike,
         tiles: pd.DataFrame,
         data: DataConfig,
-        stats: dict,
         augment: AugmentConfig,
         boundary: BoundaryConfig,
         seed: int,
@@ -206,7 +205,6 @@ class TrainTiles(Dataset):
         self.root = root
         self.ids = list(tiles["Tile_id"])
         self.data = data
-        self.stats = stats
         self.augment = Augment(augment, data.tile_size)
         self.boundary = boundary
         self.seed = seed

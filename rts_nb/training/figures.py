@@ -55,7 +55,7 @@ def show_batch(cfg: Config, n=6) -> Figure:
     "The first training batch of a config."
     root, tiles, stats = open_run_data(cfg)
     train = tiles[tiles["split"] == "train"]
-    data = TrainTiles(root, train, cfg.data, stats, cfg.augment, cfg.boundary, cfg.seed)
+    data = TrainTiles(root, train, cfg.data, cfg.augment, cfg.boundary, cfg.seed)
     keys = EpochSampler(train["positive"], cfg.sampling, cfg.seed).batches()[0][:n]
     batch = torch.utils.data.default_collate([data[key] for key in keys])
     return draw_batch(batch, stats, cfg.data.extra_channels, n)

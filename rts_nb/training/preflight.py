@@ -100,7 +100,7 @@ def boundary_check(cfg: Config, target: torch.Tensor, any_positive: bool) -> Che
     return worst_of("boundary handling", found, stop if nothing_left else "", warning if ignored > 0.5 else "")
 
 
-def batch_checks(cfg: Config, root, tiles: pd.DataFrame, stats: dict) -> Iterator[Check]:
+def batch_checks(cfg: Config, root, tiles: pd.DataFrame) -> Iterator[Check]:
     "Sampler and boundary handling, from the first batch that training will see."
     train = tiles[tiles["split"] == "train"]
     sampler = EpochSampler(train["positive"], cfg.sampling, cfg.seed, world=cfg.train.devices)
@@ -109,7 +109,7 @@ def batch_checks(cfg: Config, root, tiles: pd.DataFrame, stats: dict) -> Iterato
     except ConfigError as e:
         yield worst_of("sampler", "", str(e))
         return
-    data = TrainTiles(root, train, cfg.data, stats, cfg.augment, cfg.boundary, cfg.seed)
+    data = TrainTiles(root, train, cfg.data, cfg.augment, cfg.boundary, cfg.seed)
     target = torch.stack([data[key]["target"] for key in keys])
     any_positive = any(train["positive"].iloc[key[0]] for key in keys)
     yield sampler_check(cfg, train, sampler, keys)
@@ -309,7 +309,7 @@ def preflight(cfg: Config, root, tiles: pd.DataFrame, stats: dict) -> pd.DataFra
     "The checklist before the first step, as found: item, state (ok, warning, stop), found."
     checks = [
         *data_checks(root, tiles, stats),
-        *batch_checks(cfg, root, tiles, stats),
+        *batch_checks(cfg, root, tiles),
         *machine_checks(cfg),
         *config_checks(cfg),
         *code_checks(environment()),

@@ -16,17 +16,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 
 from ..core.drawing import describe_commit, describe_price, facts_table
-from ..core.files import show_path
+from ..core.files import ConfigError, show_path
 from ..networks.cost import network_summary
+from ..networks.devices import choose_device
 from ..networks.models import bare_model
-from ..networks.precision import resolve_precision
 from ..runs.directory import finished, load_run
 from ..runs.environment import environment
 from ..scores.summary import SIZE_KEYS
 from ..settings.config import Config
+from .memory import describe_peak
+from .preflight import describe_precision
 
 # %% ../../nbs/training/10_tables.ipynb #b81bc5e3
 def describe_network(cfg: Config) -> str:
@@ -67,7 +68,10 @@ def describe_state(run_dir: Path, fresh: bool) -> str:
 
 def describe_device(cfg: Config, env: dict[str, Any]) -> str:
     "Device, number of processes where there are several, and precision."
-    precision = resolve_precision(cfg.train.precision, "cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        precision = describe_precision(cfg.train.precision, choose_device(cfg.train.device))
+    except ConfigError:  # the pre-flight says what is missing
+        precision = f"{cfg.train.precision}, which is not to be had here"
     processes = f", {cfg.train.devices} processes" if cfg.train.devices > 1 else ""
     return f"{env['device']}{processes}, {precision}"
 
@@ -87,6 +91,7 @@ def training_summary(cfg: Config, run_dir: str | os.PathLike, fresh=False) -> pd
         "epochs": f"{cfg.train.epochs}, batch {cfg.sampling.batch_size}",
         "seed": cfg.seed,
         "device": describe_device(cfg, env),
+        "memory of the device": describe_peak(env["memory"]) if "memory" in env else "not measured: on a GPU only",
         "commit": describe_commit(env),
         "price": describe_price(cfg.cost.hourly_usd),
         "run directory": f"{show_path(folder)} {describe_state(folder, fresh)}",
@@ -227,13 +232,15 @@ def training_results(run_dir: str | os.PathLike) -> pd.DataFrame:
 def training_account(run_dir: str | os.PathLike) -> pd.DataFrame:
     "The last table of a report: the chosen epoch, its confirmation, time, cost, and where everything is."
     cfg, metrics = load_run(run_dir)
-    ratio, confirmed = cfg.validation.operating_ratio, metrics["confirmed_pr_auc"]
+    ratio, confirmed, chosen = cfg.validation.operating_ratio, metrics["confirmed_pr_auc"], metrics["best"]["metric"]
+    agrees = "as chosen" if abs(confirmed - chosen) <= 1e-6 else f"chosen on another machine at {chosen:.4f}"
+    scale = metrics["history"][-1].get("loss_scale")
     facts = {
         "best epoch": f"{metrics['best_epoch']} of {metrics['epochs']}",
-        "saved model, validated again": f"PR-AUC 1:{ratio} {confirmed:.4f}, as chosen",
+        "saved model, validated again": f"PR-AUC 1:{ratio} {confirmed:.4f}, {agrees}",
         "time": f"{metrics['hours'] * 60:.1f} min",
         "cost": f"{metrics['cost_usd']:.2f} USD",
-        "steps skipped": metrics["skipped_steps"],
+        "steps skipped": f"{metrics['skipped_steps']}" + (f", loss scale {scale:g} at the end" if scale else ""),
         "everything is in": show_path(run_dir),
     }
     return facts_table(facts, "this run")

@@ -218,10 +218,10 @@ class TrainingState(Progress):
             self.scaler.load_state_dict(state)
 
 # %% ../../nbs/training/05_trainer.ipynb #79a9af75
-def loader_of(trainer: Any, stats: dict) -> Any:
+def loader_of(trainer: Any) -> Any:
     "The loader of a trainer's training tiles."
     cfg, train = trainer.cfg, trainer.tiles[trainer.tiles["split"] == "train"]
-    data = TrainTiles(trainer.root, train, cfg.data, stats, cfg.augment, cfg.boundary, cfg.seed)
+    data = TrainTiles(trainer.root, train, cfg.data, cfg.augment, cfg.boundary, cfg.seed)
     return train_loader(data, train["positive"], cfg.sampling, cfg.loader, trainer.rank, trainer.world)
 
 
@@ -234,7 +234,7 @@ class Trainer(TrainingState):
         self.loss.check_targets = (
             self.device.type == "cpu"
         )  # a GPU would have to be waited for; `soften` makes no others
-        self.loader = loader_of(self, stats)
+        self.loader = loader_of(self)
         self.ids = self.loader.dataset.ids
         self.steps_by_epoch = epoch_lengths(cfg, self.loader.batch_sampler, self.world)
         self.counted = train_pixels(root)
