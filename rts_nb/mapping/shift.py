@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SHIFT_BINS', 'LEAST_SHARE', 'FALSE_ALARM_RATE', 'EXACT_COUNTS', 'equal_share_bins', 'wide_shares', 'stability_index',
-           'chance_level', 'count_bytes', 'count_values', 'MapHistograms', 'has_histograms', 'sum_histograms',
+           'chance_level', 'byte_histogram', 'count_values', 'MapHistograms', 'has_histograms', 'sum_histograms',
            'Comparison', 'compare_histograms', 'measure_shift', 'shift_warnings', 'draw_comparison',
            'no_profile_figure', 'show_shift']
 
@@ -73,11 +73,11 @@ def chance_level(
     indices = [stability_index(share @ tiles, counts) for counts in drawn]
     return float(np.quantile(indices, 1 - false_alarms))
 
-# %% ../../nbs/mapping/01_shift.ipynb #2c0cb9a8
+# %% ../../nbs/mapping/01_shift.ipynb #791f8d59
 EXACT_COUNTS = 1 << 24  # pixels that OpenCV, which counts in float32, counts exactly
 
 
-def count_bytes(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def byte_histogram(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     "How often each byte occurs among the valid values: int64 (256,) of uint8 (h, w) and bool (h, w)."
     counts = np.zeros(256, np.int64)
     step = max(EXACT_COUNTS // max(values.shape[1], 1), 1)
@@ -86,14 +86,14 @@ def count_bytes(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
         counts += cv2.calcHist([part], [0], mask.view(np.uint8), [256], [0, 256]).ravel().astype(np.int64)
     return counts
 
-# %% ../../nbs/mapping/01_shift.ipynb #824988e0
+# %% ../../nbs/mapping/01_shift.ipynb #18cfbd58
 def count_values(values: np.ndarray, valid: np.ndarray, edges: np.ndarray) -> np.ndarray:
     "How many valid values lie in each bin, those beyond the edges in the outermost; bins of uint8 hold four values."
     if values.dtype == np.uint8:
-        return count_bytes(values, valid).reshape(64, 4).sum(1)
+        return byte_histogram(values, valid).reshape(64, 4).sum(1)
     return np.histogram(values[valid].clip(edges[0], np.nextafter(edges[-1], 0)), edges)[0]
 
-# %% ../../nbs/mapping/01_shift.ipynb #07cf8585
+# %% ../../nbs/mapping/01_shift.ipynb #5f6b222d
 class MapHistograms:
     "Histograms of the imagery and the logits of a map, in the bins of a training profile."
 
@@ -110,7 +110,7 @@ class MapHistograms:
     def add_logits(self, logits: np.ndarray, valid: np.ndarray) -> None:
         "Counts the fused logits of valid pixels: (h, w) and bool (h, w)."
         bins = score_bins(logits) // (N_BINS // len(self.scores))
-        self.scores += count_bytes(bins.astype(np.uint8), valid)[: len(self.scores)]
+        self.scores += byte_histogram(bins.astype(np.uint8), valid)[: len(self.scores)]
 
     def record(self) -> dict:
         "The counts as they are kept with a scene."
