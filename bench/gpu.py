@@ -269,8 +269,7 @@ def part_step(bench: Bench) -> Iterator[Row]:
         beside = f"pre-flight predicts {predicted:.2f} GiB ({peak_gib() / predicted:.2f})"
         yield "peak memory", f"{peak_gib():.2f} GiB", beside
     half = SIZES.batch // 2
-    del trainer
-    trainer = bench.trainer(**{"train.micro_batch": half})
+    trainer.cfg = bench.baseline(**{"train.micro_batch": half})
     forget()
     _, in_parts = step_seconds(trainer, batch, SIZES.steps)
     yield f"the same in parts of {half}", f"{in_parts * 1e3:.0f} ms", shown_peak()
@@ -469,9 +468,13 @@ def part_mapping(bench: Bench) -> Iterator[Row]:
     map_scenes(bench, model, ["warm"])
     map_scenes(bench, model, ["a", "b"])
     after_two = held_gib()
+    before = time.process_time()
     took = map_scenes(bench, model, ["a", "b", "c", "d"])
+    busy = time.process_time() - before
     after_four = held_gib()
+    clock = time.perf_counter()
     predictor = Predictor.from_dir(model)
+    start_up = time.perf_counter() - clock
     x = normalized_batch(predictor).to(DEVICE).contiguous(memory_format=torch.channels_last)
     settings = predictor.settings
     windows = 4 * len(window_starts(SIZES.side, settings.tile_size, settings.overlap)) ** 2
@@ -484,7 +487,9 @@ def part_mapping(bench: Bench) -> Iterator[Row]:
     bare()
     passes = seconds(bare)
     rate = f"{windows / took:.0f} windows a second"
-    beside = f"{took:.1f} s, {passes:.1f} s; {rate}"
+    beside = (
+        f"{took:.1f} s, {passes:.1f} s; {rate}, {busy / windows * 1e3:.1f} ms of CPU each; start-up {start_up:.1f} s"
+    )
     yield f"map of 4 scenes of {SIZES.side} px / bare passes", f"{took / passes:.2f}", beside
     yield "memory after two scenes, after four", f"{after_two}, {after_four}", f"{predictor.precision}"
 
@@ -564,6 +569,13 @@ def document(rows: list[Row], took: float) -> str:
     return "\n".join(lines)
 
 
+def write_rows(path: Path, rows: list[Row], took: float) -> None:
+    "Writes the rows so far as Markdown and JSON: what an early end leaves is kept."
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(document(rows, took), encoding="utf-8")
+    write_json(path.with_suffix(".json"), [list(row) for row in rows])
+
+
 def digests() -> None:
     "Prints the digests of `repeat` as JSON."
     torch.set_num_threads(1 if not ON_GPU else torch.get_num_threads())
@@ -588,11 +600,8 @@ def main() -> int:
             found, went = run_part(name, bench, start + given.seconds)
             rows += found
             sound = sound and went
-    if given.out:
-        path = Path(resolve(given.out))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(document(rows, time.time() - start), encoding="utf-8")
-        write_json(path.with_suffix(".json"), [list(row) for row in rows])
+            if given.out:
+                write_rows(Path(resolve(given.out)), rows, time.time() - start)
     return 0 if sound else 1
 
 

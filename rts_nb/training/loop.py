@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 import torch.distributed as dist
 
+from ..core.device import cores_per_process
 from ..core.files import DataError, RunError, atomic, show_path, write_json
 from ..core.jobs import progress, rank_and_world, seed_everything
 from ..networks.models import load_weights, save_weights
@@ -322,6 +323,8 @@ def run_training(cfg: Config, run_dir: Path, stop: Stop) -> None:
     "Trains or resumes in a run directory that this process holds."
     if cfg.train.threads:
         torch.set_num_threads(cfg.train.threads)
+    elif torch.cuda.is_available():
+        torch.set_num_threads(cores_per_process())  # torchrun leaves one, and validation counts on the host
     is_resumed = (run_dir / "environment.json").exists()
     folder = run_dir / "checkpoints"
     root, tiles, stats, tracker = prepare_together(cfg, run_dir)
