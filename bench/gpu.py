@@ -350,17 +350,27 @@ def part_resume(bench: Bench) -> Iterator[Row]:
 # --- precision --------------------------------------------------------------------------------------------------------
 
 
-def gradients(model, loss, batch, precision: str) -> list[torch.Tensor]:
-    "Gradients of all weights and of all logits of a batch, one vector each, fp32; the same random layers each time."
+def gradients(model, loss, batch, precision: str, scale: float) -> list[torch.Tensor]:
+    "Gradients of all weights and of all logits of a batch, one vector each, at a loss scale; the same random layers."
     image, target = batch
     model.zero_grad(set_to_none=True)
-    scaler = loss_scaler(DEVICE, precision, target.numel())
     torch.manual_seed(1)
     logits = logits_of(model, image, precision)
     logits.retain_grad()
-    scaler.scale(loss(logits, target)).backward()
+    (loss(logits, target) * scale).backward()
     of_weights = torch.cat([v.grad.flatten() for v in model.parameters() if v.grad is not None])
-    return [vector.double() / scaler.get_scale() for vector in (of_weights, logits.grad.flatten())]
+    return [vector.double() / scale for vector in (of_weights, logits.grad.flatten())]
+
+
+def finite_gradients(model, loss, batch, precision: str) -> tuple[list[torch.Tensor], float]:
+    "Gradients at the first loss scale that holds, found as a training finds it: begun high, and halved."
+    scaler = loss_scaler("cpu", precision, batch[1].numel())
+    scale = scaler.get_scale()
+    found = gradients(model, loss, batch, precision, scale)
+    while not all(bool(vector.isfinite().all()) for vector in found) and scale > 1:
+        scale /= 2
+        found = gradients(model, loss, batch, precision, scale)
+    return found, scale
 
 
 def part_precision(bench: Bench) -> Iterator[Row]:
@@ -374,14 +384,13 @@ def part_precision(bench: Bench) -> Iterator[Row]:
     image = normalized_images(batch, stats, cfg.data.extra_channels, DEVICE)
     target = batch["target"].to(DEVICE)
     with true_float32():
-        exact = gradients(model, loss, (image, target), "fp32")
+        exact = gradients(model, loss, (image, target), "fp32", 1.0)
     for precision in ("fp16", "bf16") if ON_GPU else ("bf16",):
-        found = gradients(model, loss, (image, target), precision)
+        found, scale = finite_gradients(model, loss, (image, target), precision)
         cosines = [torch.nn.functional.cosine_similarity(a, b, dim=0) for a, b in zip(found, exact, strict=True)]
-        finite = all(bool(vector.isfinite().all()) for vector in found)
         shown = f"cosine {cosines[0]:.5f}; of the logits {cosines[1]:.6f}"
         mean = torch.sigmoid(logits_of(model, image, "fp32").float()).mean().item()
-        beside = f"sample run's network, mean p {mean:.3f}, {'finite' if finite else 'NOT FINITE'}"
+        beside = f"sample run's network, mean p {mean:.3f}, loss scale {scale:g}"
         yield f"gradient in {precision} against fp32", shown, beside
     values = {}
     val = tiles[tiles["split"] == "val"]

@@ -46,6 +46,7 @@ def basis_of(scores: Scores, predictor: Predictor, root: Any) -> dict[str, Any]:
     return dict(
         dataset_version=dataset_version(root),
         weights=predictor.weights,
+        computed_in=predictor.describe(),
         predictor=signature(predictor.settings),
         split=scores.info["split"],
         tiles=scores.histogram.n_tiles._asdict(),

@@ -72,7 +72,7 @@ def infer(
     warnings = caveats(calibration) + [MATCHING_CAVEAT] * histogram_matching + [assumed] * bool(assumed)
     with ENGINES[engine](model_dir, device, precision, settings) as mapper, lock_map(out) as work:
         shared = (mapper.settings, mapper.precision, min_area_m2, histogram_matching)
-        job = MapJob(out, work, map_settings(model_dir, calibration, *shared), warnings)
+        job = MapJob(out, work, map_settings(model_dir, calibration, *shared), warnings, mapper.computed_in)
         with explain_write_errors(out, "its manifest"):
             start_map(out, job.settings, fresh)
         log = finished_log(out, found)

@@ -73,6 +73,7 @@ def calibration_summary(run_dir: str | os.PathLike, calibration: dict[str, Any])
         "model": describe_model(run_dir, calibration["weights"]),
         "calibrated on": describe_split(cfg.data.root, cfg.data.tile_size, calibration),
         "predictor": describe_predictor(calibration["predictor"]),
+        "computed in": calibration.get("computed_in", "not recorded"),
         "surroundings": calibration["surroundings"],
         "precision of": target,
         "weighted figures": ", ".join(weighted) or "none",

@@ -228,6 +228,7 @@ class LocalEngine:
     def __init__(self, predictor: Predictor):
         self.predictor = predictor
         self.settings, self.precision = predictor.settings, predictor.precision
+        self.computed_in = predictor.describe()
 
     def map_scenes(self, scenes: dict[str, Scene], job: MapJob) -> dict[str, str]:
         "Maps the scenes that are not finished, and returns those that failed with the reason."
@@ -254,6 +255,7 @@ class RayEngine:
         if isinstance(about, Exception):
             raise about
         self.settings, self.precision = about
+        self.computed_in = f"{self.precision} on workers of Ray"
         self.model = (model, self.precision, chosen)
 
     def map_scenes(self, scenes: dict[str, Scene], job: MapJob) -> dict[str, str]:

@@ -92,6 +92,7 @@ class MapJob:
     work: Path  # a folder for unfinished files, on the same disk
     settings: dict  # of map_settings
     warnings: list[str]  # caveats, for the metadata of rasters and layers
+    computed_in: str = ""  # the precision, the device, and whether batch norms were folded; no part of the settings
 
     def threshold(self, scene: Scene) -> float:
         "The threshold of a scene: that of its region where the region has one."

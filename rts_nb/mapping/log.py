@@ -125,6 +125,7 @@ def finish_map(job: MapJob, model_dir: str | os.PathLike, calibration: dict, fai
         model=show_path(resolve(model_dir)),
         **job.settings,
         date=datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
+        computed_in=job.computed_in,
         warnings=warnings,
         shift=shift,
         expected={key: point[key] for key in EXPECTED_KEYS},
