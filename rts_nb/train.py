@@ -10,6 +10,7 @@ import contextlib
 import sys
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 
 from .core.files import RTSError, resolve, show_path
@@ -28,7 +29,7 @@ def train_here(cfg: Config, run_dir: Path, fresh: bool, by: str) -> None:
     "Trains in this process, or as one of several; rank 0 alone holds the directory."
     with contextlib.ExitStack() as held:
         stop = held.enter_context(Stop())
-        held.enter_context(process_group())
+        held.enter_context(process_group(on_gpu=cfg.train.device != "cpu" and torch.cuda.is_available()))
         if rank_and_world()[0] == 0:
             held.enter_context(lock_run(run_dir, by, wait=by == "sample_run"))
             if fresh:

@@ -66,9 +66,9 @@ def count_scores(
 
     def count(batch: ScoredBatch) -> None:
         logits = batch.fetch()
-        histogram.add(logits, batch.labels, tiles=batch.records)
-        if each:
+        if each:  # before the histogram: a caller may have more to say about scores that are not finite
             each(logits, batch.labels, batch.records)
+        histogram.add(logits, batch.labels, tiles=batch.records)
 
     batches = scored_batches(predictor, loader, records, on_device)
     for _ in ordered_map(count, batches, workers=1):  # one thread: batches are counted in order

@@ -123,6 +123,8 @@ def load_checkpoint(trainer: Any, path: str | os.PathLike) -> None:
     resolve_precision(progress["precision"], trainer.device)  # refused where this hardware does not have it
     trainer.model.load_state_dict(state["model"])
     trainer.ema.load_state_dict(state["ema"])
+    for group in state["optimizer"]["param_groups"]:
+        group["fused"] = trainer.optimizer.defaults["fused"]  # of this device, not of the one it was written on
     trainer.optimizer.load_state_dict(state["optimizer"])
     for name, value in progress.items():
         setattr(trainer, name, value)

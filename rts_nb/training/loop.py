@@ -92,6 +92,7 @@ def run_epoch(trainer: Trainer, folder: Path, tracker: Tracker, stop: Stop, bar:
             trainer.save(folder / "last.pt")
     if not done:
         steps = f"step {len(trainer.steps)} of {trainer.steps_by_epoch[trainer.epoch]}"
+        stop.asked = stop.asked or "SIGTERM"  # another process was told, this one will be
         stop.now(f" in epoch {trainer.epoch + 1} after {steps}")
     row, clock = epoch_row(trainer), time.time()
     trainer.epoch += 1
@@ -151,12 +152,15 @@ class WorstErrors:
 def check_confirmation(again: dict, best: dict, run_dir: Path) -> None:
     "RunError where the weights are not those of the best validation; prints where only their PR-AUC differs."
     chosen, loaded = best.get("weights"), again["weights"]
+    differs = abs(again["metric"] - best["metric"]) > 1e-6
+    figures = f"the saved model has PR-AUC {again['metric']:.6f} here, its validation had {best['metric']:.6f}"
+    if chosen is None and differs:  # a validation by code that kept no digest
+        raise RunError(f"{show_path(run_dir)}: {figures}; the weights on disk may not be the chosen ones")
     if chosen is not None and chosen != loaded:
         found = f"the weights on disk have the digest {loaded}, those of its best validation had {chosen}"
         raise RunError(f"{show_path(run_dir)}: {found}; start over with fresh=True")
-    if abs(again["metric"] - best["metric"]) > 1e-6:
-        differs = f"the saved model has PR-AUC {again['metric']:.6f} here, its validation had {best['metric']:.6f}"
-        print(f"warning: {differs}; the weights are the same, the machines are not")
+    if differs:
+        print(f"warning: {figures}; the weights are the same, the machines are not")
 
 # %% ../../nbs/training/07_loop.ipynb #a369be6a
 def confirm_model(trainer: Trainer, run_dir: Path) -> dict[str, Any]:
@@ -222,6 +226,8 @@ def check_same_run(cfg: Config, run_dir: Path) -> None:
     if taken_over and not finished(run_dir):
         changes = "; ".join(f"{key} {old} → {new}" for key, (old, new) in taken_over.items())
         print(f"the run goes on with other settings that make no other run: {changes}")
+        if "train.micro_batch" in taken_over:
+            print("warning: batch norms, Dice and Tversky see the parts of a batch from here on")
     if differing:
         keys = ", ".join(list(differing)[:5])
         found = f"run directory {show_path(run_dir)} holds a run of another config; it differs in {keys}"
@@ -335,7 +341,8 @@ def run_training(cfg: Config, run_dir: Path, stop: Stop) -> None:
             checkpoint = resume(trainer, folder)
             if is_resumed and trainer.leads:
                 note_resumption(run_dir, trainer, checkpoint)
-            note_memory(run_dir, trainer)
+            if has_more_epochs(trainer):
+                note_memory(run_dir, trainer)
             run_epochs(trainer, folder, tracker, stop)
             finish_run(trainer, run_dir, tracker)
     except BaseException as e:

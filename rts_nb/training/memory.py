@@ -28,10 +28,12 @@ from .trainer import Trainer
 def memory_error(cfg: Config, when: str) -> RunError:
     "What a run says whose batch does not fit its device."
     batch = cfg.sampling.batch_size
-    part = max((cfg.train.micro_batch or batch) // 2, 1)
-    same_run = f"train.micro_batch={part} computes the same batch in parts, and the run can go on"
+    part = min(cfg.train.micro_batch or batch, batch) // 2
     other = f"sampling.batch_size below {batch} or data.tile_size below {cfg.data.tile_size} make another run"
-    return RunError(f"out of memory {when}: {same_run}; {other}")
+    if part < 2:  # a batch norm over one tile is no statistic
+        return RunError(f"out of memory {when}: {other}, and so does a smaller encoder")
+    same_run = f"train.micro_batch={part} computes each batch in parts, and the run can go on"
+    return RunError(f"out of memory {when}: {same_run} (batch norms see the parts); {other}")
 
 
 @contextlib.contextmanager
@@ -79,7 +81,6 @@ def undone(trainer: Trainer) -> Iterator[None]:
         for name, value in progress.items():
             setattr(trainer, name, value)
         trainer.make_scaler(scaler)
-        trainer.enter_phase()
 
 # %% ../../nbs/training/06_memory.ipynb #a5e11c0f
 def measure_peak(trainer: Trainer) -> dict[str, float]:

@@ -107,12 +107,13 @@ class Stop:
 
 # %% ../../nbs/training/02_processes.ipynb #0405f39b
 @contextlib.contextmanager
-def process_group() -> Iterator[None]:
+def process_group(on_gpu: bool | None = None) -> Iterator[None]:
     "Joins the processes that torchrun started (NCCL between GPUs, gloo between CPUs); nothing where it started none."
     if not dist.is_torchelastic_launched() or dist.is_initialized():
         yield
         return
-    on_gpu = torch.cuda.is_available()
+    if on_gpu is None:
+        on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     patience = datetime.timedelta(hours=6)  # rank 0 may have data to prepare

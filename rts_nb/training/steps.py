@@ -151,9 +151,13 @@ def train_step(trainer: Any, batch: dict, k: int, stop=False) -> dict[str, float
     trainer.buffers.keep()
 
     # what all processes found
-    found = gradients_of(trainer, batch)
-    asked = torch.full((1,), float(stop), dtype=torch.float64, device=trainer.device)
-    loss, tp, either, norm, trainer.asked = all_reduce_sum(torch.cat([found, asked]))
+    try:
+        found = gradients_of(trainer, batch)
+        asked = torch.full((1,), float(stop), dtype=torch.float64, device=trainer.device)
+        loss, tp, either, norm, trainer.asked = all_reduce_sum(torch.cat([found, asked]))
+    except BaseException:  # the checkpoint that may be written now is of the step before
+        trainer.buffers.restore()
+        raise
     if not math.isfinite(loss) or not math.isfinite(norm):
         skip_step(trainer, batch, loss, norm)
         return None
