@@ -145,4 +145,6 @@ def merge_maps(
     with lock_map(out) as work, explain_write_errors(out, "the merged map"):
         link_scenes(out, owners)
         start_map(out, settings)
-        return finish_map(MapJob(out, work, settings, warnings), model, calibration, failed)
+        computed_in = sorted({log["computed_in"] for _, log in found.values() if log.get("computed_in")})
+        job = MapJob(out, work, settings, warnings, "; ".join(computed_in))
+        return finish_map(job, model, calibration, failed)
