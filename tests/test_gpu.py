@@ -5,6 +5,11 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import patch
+
+from rts_nb.networks import models
+from rts_nb.settings.examples import tiny_config, tiny_dataset
+from rts_nb.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
@@ -29,3 +34,22 @@ def test_gpu_bench_names_a_missing_interpreter(tmp_path):
     )
     assert done.returncode == 1
     assert "run make env, or name an interpreter" in done.stderr
+
+
+def test_a_resume_fetches_no_weights_that_its_checkpoint_replaces(tmp_path):
+    "A run without its last files is finished from its checkpoint while no pretrained weights can be had."
+    cfg, run = tiny_config(tiny_dataset(tmp_path), epochs=1), tmp_path / "run"
+    train(cfg, run)
+    written = (run / "model.safetensors").read_bytes()
+    for name in ("metrics.json", "model.safetensors"):
+        (run / name).unlink()
+    unreachable = ConnectionError("no pretrained weights can be had")
+    with patch.object(models, "pretrained_weights", side_effect=unreachable):
+        train(cfg, run)
+        assert (run / "model.safetensors").read_bytes() == written
+        try:
+            train(cfg, tmp_path / "new")
+        except ConnectionError as error:
+            assert error is unreachable
+        else:
+            raise AssertionError("a new run needs them")

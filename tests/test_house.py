@@ -310,5 +310,6 @@ def test_container_sets_what_the_environment_sets():
     steps = [line for line in docker.splitlines() if not line.startswith("#")]
     assert not any(line.startswith(("EXPOSE", "ADD")) for line in steps)
     assert [line for line in steps if line.startswith("USER")] == ["USER 1000"]
+    assert steps[-1] == 'CMD ["python", "-m", "rts_nb.train"]', "a signal reaches what trains"
     ignored = set((ROOT / ".dockerignore").read_text(encoding="utf-8").split())
     assert {".git", "data", "runs", ".venv", "**/.env*"} <= ignored
