@@ -7,9 +7,15 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
+import torch
+
 from rts_nb.networks import models
+from rts_nb.networks.models import parameter_groups
+from rts_nb.runs.directory import open_run_data
 from rts_nb.settings.examples import tiny_config, tiny_dataset
 from rts_nb.train import train
+from rts_nb.training import loop
+from rts_nb.training.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
@@ -45,7 +51,9 @@ def test_a_resume_fetches_no_weights_that_its_checkpoint_replaces(tmp_path):
         (run / name).unlink()
     unreachable = ConnectionError("no pretrained weights can be had")
     with patch.object(models, "pretrained_weights", side_effect=unreachable):
-        train(cfg, run)
+        with patch.object(loop, "note_memory") as note_memory:
+            train(cfg, run)
+        note_memory.assert_not_called()  # there is no epoch left whose step could be tried
         assert (run / "model.safetensors").read_bytes() == written
         try:
             train(cfg, tmp_path / "new")
@@ -53,3 +61,18 @@ def test_a_resume_fetches_no_weights_that_its_checkpoint_replaces(tmp_path):
             assert error is unreachable
         else:
             raise AssertionError("a new run needs them")
+
+
+def test_an_optimiser_is_fused_by_its_device_and_not_by_the_checkpoint(tmp_path):
+    "A checkpoint of an optimiser that was not fused leaves a fused one fused, whose step a loss scaler then accepts."
+    cfg = tiny_config(tiny_dataset(tmp_path))
+    written, resumed = (Trainer(cfg, *open_run_data(cfg), cfg.loss.build()) for _ in range(2))
+    written.enter_phase()
+    written.step(next(iter(written.loader)), 0)
+    written.save(tmp_path / "last.pt")
+    resumed.optimizer = torch.optim.AdamW(parameter_groups(resumed.model), fused=True)
+    resumed.load(tmp_path / "last.pt")
+    assert [group["fused"] for group in resumed.optimizer.param_groups] == [True, True]
+    resumed.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)
+    resumed.enter_phase()
+    assert resumed.step(next(iter(resumed.loader)), 1) is not None
