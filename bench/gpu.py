@@ -22,7 +22,6 @@ import contextlib
 import dataclasses
 import datetime
 import functools
-import hashlib
 import json
 import os
 import shutil
@@ -42,14 +41,21 @@ from infer import half_precision_pass, normalized_batch, untrained_model, write_
 from torch import nn
 
 from rts_nb.calibrate import calibrate
+from rts_nb.core.device import usable_cores
 from rts_nb.core.files import project_root, resolve, write_json
 from rts_nb.core.jobs import seed_everything
 from rts_nb.infer import infer
-from rts_nb.networks.cost import training_bytes
 from rts_nb.networks.devices import cuda_state
 from rts_nb.networks.models import ModelConfig, bare_model, load_weights
 from rts_nb.networks.operations import gpu_operations
-from rts_nb.networks.precision import PRECISIONS, float32_mode, loss_scaler, resolve_precision, true_float32
+from rts_nb.networks.precision import (
+    PRECISIONS,
+    float32_mode,
+    loss_scaler,
+    resolve_precision,
+    true_float32,
+    weights_digest,
+)
 from rts_nb.predict.predictor import Predictor
 from rts_nb.predict.windows import window_starts
 from rts_nb.runs.directory import open_run_data
@@ -58,6 +64,7 @@ from rts_nb.settings.config import load_config
 from rts_nb.tiles.loading import LoaderConfig, TrainTiles, data_loader, normalized_images
 from rts_nb.tiles.sample import make_sample
 from rts_nb.train import train
+from rts_nb.training.preflight import step_bytes
 from rts_nb.training.trainer import Trainer
 
 ON_GPU = torch.cuda.is_available()
@@ -208,11 +215,16 @@ def forget() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def run_child(*arguments: str, hidden=False) -> subprocess.Popen:
-    "This program again, with other arguments; `hidden` without GPUs."
-    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": ""} if hidden else {})
+def run_child(*arguments: str) -> subprocess.Popen:
+    "This program again, with other arguments."
     command = [sys.executable, "-W", "ignore", __file__, *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def training_command(run: Path, overrides: str) -> list[str]:
+    "The command that trains configs/test.yaml, with overrides, into a folder."
+    program = [sys.executable, "-W", "ignore", "-m", "rts_nb.train", "--config", "configs/test.yaml"]
+    return [*program, "--run-dir", str(run), "--overrides", overrides]
 
 
 def last_line(process: subprocess.Popen) -> str:
@@ -236,7 +248,7 @@ def part_device(bench: Bench) -> Iterator[Row]:
     auto = resolve_precision("auto", DEVICE)
     yield "precision auto", auto, f"fp32 would be: {float32_mode(DEVICE)}"
     shared = shutil.disk_usage("/dev/shm").free / GIB
-    yield "shared memory", f"{shared:.1f} GiB free", f"{len(os.sched_getaffinity(0))} cores"
+    yield "shared memory", f"{shared:.1f} GiB free", f"{usable_cores()} cores"
     run = bench.folder / "runs" / "whole"
     clock = time.time()
     train("configs/test.yaml", run, bench.sample_overrides())
@@ -265,7 +277,8 @@ def part_step(bench: Bench) -> Iterator[Row]:
     yield f"step of UNet++ / {SIZES.encoder}, deterministic", f"{later * 1e3:.0f} ms", f"{size}, first {first:.1f} s"
     yield "images a second", f"{SIZES.batch / later:.1f}", f"{trainer.skipped} steps skipped, {loss_scale(trainer)}"
     if ON_GPU:
-        predicted = predicted_gib(trainer)
+        model = bare_model(trainer.cfg.model)
+        predicted = step_bytes(trainer.cfg, model, SIZES.batch, trainer.precision) / GIB
         beside = f"pre-flight predicts {predicted:.2f} GiB ({peak_gib() / predicted:.2f})"
         yield "peak memory", f"{peak_gib():.2f} GiB", beside
     half = SIZES.batch // 2
@@ -273,13 +286,6 @@ def part_step(bench: Bench) -> Iterator[Row]:
     forget()
     _, in_parts = step_seconds(trainer, batch, SIZES.steps)
     yield f"the same in parts of {half}", f"{in_parts * 1e3:.0f} ms", shown_peak()
-
-
-def predicted_gib(trainer: Trainer) -> float:
-    "The peak that the pre-flight predicts for a step of a trainer's network."
-    cfg, model = trainer.cfg, bare_model(trainer.cfg.model)
-    of_step = training_bytes(model, cfg.sampling.batch_size, cfg.data.tile_size, trainer.precision, True, trainer.loss)
-    return (of_step.peak + 5 * 4 * sum(v.numel() for v in model.parameters())) / GIB
 
 
 def loss_scale(trainer: Trainer) -> str:
@@ -303,10 +309,7 @@ def weights_after_two_steps(architecture: str, encoder: str) -> str:
         loss(logits_of(model, image, resolve_precision("auto", DEVICE)), target).backward()
         optimizer.step()
         optimizer.zero_grad()
-    digest = hashlib.sha256()
-    for tensor in model.state_dict().values():
-        digest.update(tensor.cpu().numpy().tobytes())
-    return digest.hexdigest()[:12]
+    return weights_digest(model)
 
 
 def logits_of(model: nn.Module, image: torch.Tensor, precision: str) -> torch.Tensor:
@@ -332,8 +335,7 @@ def part_repeat(bench: Bench) -> Iterator[Row]:
 
 def part_resume(bench: Bench) -> Iterator[Row]:
     stopped = bench.folder / "runs" / "stopped"
-    command = [sys.executable, "-W", "ignore", "-m", "rts_nb.train", "--config", "configs/test.yaml"]
-    command += ["--run-dir", str(stopped), "--overrides", bench.sample_overrides()]
+    command = training_command(stopped, bench.sample_overrides())
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=project_root())
     while process.poll() is None and not (stopped / "checkpoints" / "last.pt").exists():
         time.sleep(0.05)
@@ -512,8 +514,7 @@ def part_ranks(bench: Bench) -> Iterator[Row]:
     overrides = bench.sample_overrides(**settings, **{"train.device": "cpu", "train.precision": "fp32"})
     clock = time.time()
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, "-W", "ignore", "-m", "rts_nb.train", "--config", "configs/test.yaml"]
-    command += ["--run-dir", str(run), "--overrides", overrides]
+    command = training_command(run, overrides)
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=project_root())
     if done.returncode:
         raise RuntimeError((done.stderr or done.stdout).strip().splitlines()[-1])
