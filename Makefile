@@ -53,7 +53,7 @@ $(STAMP):
 demo: $(STAMP) ## sample data, training, calibration and map, with executed notebooks
 	mkdir -p "$(RUN)"/notebooks
 	papermill nbs/20_train.ipynb "$(RUN)"/notebooks/20_train.ipynb -p config configs/sample.yaml
-	papermill nbs/30_calibrate.ipynb "$(RUN)"/notebooks/30_calibrate.ipynb -p run_dir "$(RUN)"
+	papermill nbs/30_calibrate.ipynb "$(RUN)"/notebooks/30_calibrate.ipynb -p run_dir "$(RUN)" -p evaluate true
 	papermill nbs/40_infer.ipynb "$(RUN)"/notebooks/40_infer.ipynb -p model_dir "$(RUN)" -p out_dir "$(RUN)"/map
 	python -m rts_nb.train --collect "$(RUN)"
 	echo "Done: reports in $(RUN)/notebooks/, model in $(RUN)/, map in $(RUN)/map/."
@@ -66,7 +66,7 @@ seeds: $(STAMP) ## CONFIG=configs/X.yaml: seeds 42, 43, 44 trained, calibrated a
 	  if test -e "$$run/metrics.json" -a -e "$$run/model.safetensors"; then echo "seed $$seed is trained"
 	  else papermill nbs/20_train.ipynb "$$run/notebooks/20_train.ipynb" -p config '$(CONFIG)' -p overrides '$(OVERRIDES)' -p seed $$seed; fi
 	  if python -c 'import sys; from rts_nb.calibration.looks import recorded_look; recorded_look(sys.argv[1]) or sys.exit(1)' "$$run" 2>/dev/null; then echo "seed $$seed is calibrated and evaluated"
-	  else papermill nbs/30_calibrate.ipynb "$$run/notebooks/30_calibrate.ipynb" -p run_dir "$$run"; fi
+	  else papermill nbs/30_calibrate.ipynb "$$run/notebooks/30_calibrate.ipynb" -p run_dir "$$run" -p evaluate true; fi
 	  python -m rts_nb.train --collect "$$run"
 	done
 	papermill nbs/50_report.ipynb "$$folder/50_report.ipynb" -p runs "$$folder/seed-42 $$folder/seed-43 $$folder/seed-44"

@@ -19,7 +19,7 @@ from rts_nb.core.jobs import forgiving_output, progress
 from rts_nb.data import prepare
 from rts_nb.settings.config import load_config
 from rts_nb.settings.places import default_config
-from rts_nb.tiles.checks import check_dataset
+from rts_nb.tiles.checks import Fault, check_dataset, faults_of
 from rts_nb.tiles.layout import FOLDERS, load_tiles
 from rts_nb.tiles.loading import TrainTiles, normalized_images, ratio_at, train_loader
 from rts_nb.tiles.statistics import run_stats
@@ -40,7 +40,7 @@ PARTS = [
 class SeenBatches:
     "What was seen of the first epoch."
 
-    faults: list[str]
+    faults: list[Fault]
     summary: str  # how many batches and tiles, for the table
     first: dict | None  # batch
     stats: dict
@@ -67,7 +67,7 @@ def batch_faults(batch, image, cfg, positive, number):
     has_room = cfg.sampling.batch_size / (1 + ratio_at(cfg.sampling.curriculum, 1)) >= 1
     if has_room and not any(positive[i] for i in batch["index"].tolist()):
         faults.append("no positive tile, though there is room for one")
-    return [f"batch {number}: {fault}" for fault in faults]
+    return faults_of("batch", [f"batch {number}: {fault}" for fault in faults])
 
 
 def check_batches(cfg, root, n_batches):
@@ -95,7 +95,7 @@ def print_table(root, faults, summary):
     print(f"{'data':<26}{show_path(root)}")
     print(f"{'batches through loader':<26}{summary}")
     for part in PARTS:
-        n_faults = sum(part in fault for fault in faults)
+        n_faults = sum(fault.part == part for fault in faults)
         print(f"{'faults in ' + part:<36}{n_faults:>6}")
     print(f"{'faults':<36}{len(faults):>6}")
     for fault in faults[:50]:
@@ -120,6 +120,11 @@ def lacks_computed(root):
     return not all((root / name).exists() for name in ("normalization_stats.json", "splits_summary.json"))
 
 
+def part_named(error):
+    "The part of the dataset that an error is about: the first that it names."
+    return next((part for part in PARTS if part in error), "")
+
+
 def dataset_faults(cfg, root):
     "What is wrong with the dataset, prepared first where that is needed; an error where there is none at all."
     if lacks_computed(root):
@@ -132,7 +137,7 @@ def dataset_faults(cfg, root):
     except RTSError as e:
         if not is_virtual(root) and not root.is_dir():
             raise
-        faults.append(str(e))
+        faults.append(Fault(part_named(str(e)), str(e)))
     for fault in check_dataset(root):
         if fault not in faults:
             faults.append(fault)

@@ -6,6 +6,7 @@ validation:N    in the middle of the Nth batch of validation
 write:N         when half of the Nth checkpoint is on disk
 rename:N        between the two renames of the Nth checkpoint
 best            when half of the best weights is on disk
+move:N          after the Nth rename of what is set aside to start over
 finish          when the model is written and its confirmation has begun
 """
 
@@ -82,6 +83,20 @@ def die_between_renames(n):
     os.replace = renamed
 
 
+def die_in_move(n):
+    rename = os.replace
+    moved = 0
+
+    def renamed(source, target):
+        nonlocal moved
+        rename(source, target)
+        moved += Path(target).parent.name.startswith(".run.2")
+        if moved == n:
+            die()
+
+    os.replace = renamed
+
+
 def arm(where, n):
     "Replaces what is called at the place `where`, so that it dies there."
     if where == "time":
@@ -94,6 +109,8 @@ def arm(where, n):
         torch.save = replace_nth_call(n, torch.save, save_half(torch.save))
     elif where == "rename":
         die_between_renames(n)
+    elif where == "move":
+        die_in_move(n)
     elif where == "best":
         loop.save_weights = save_half(loop.save_weights)
     elif where == "finish":

@@ -132,7 +132,7 @@ def main(root, out):
         trainer = float64_trainer(cfg)
         drawn = train_steps(trainer)
         trainer.ema.float()
-        validation, histogram, _ = trainer.validate()
+        validation, histogram, _ = trainer.validate(watched=True)
         result = dict(
             drawn=drawn,
             losses=loss_gradients(),

@@ -8,7 +8,8 @@ import pydantic
 import pytest
 from programs import ROOT, cells_of, last_line, outputs_of, run_program
 
-from rts_nb.core.files import ConfigError
+from rts_nb import train as training
+from rts_nb.core.files import ConfigError, RunError
 from rts_nb.core.section import Section
 from rts_nb.settings.config import Config, load_config, save_config
 from rts_nb.settings.places import run_name, run_path
@@ -305,6 +306,43 @@ def test_different_overrides_never_share_a_name():
     texts = ["", "a=b/c", "a=b_c", "a='b c'", "a=b:c", "a=1,b=2", "a=1 b=2", "a=[1,2]", "a=[1, 2]", "a=ü", "a=_"]
     assert len({run_name("sample", text) for text in texts}) == len(texts)
     assert run_path(load_config(SAMPLE), "train.epochs=3").parts[-2:] == ("sample-train.epochs=3", "seed-42")
+
+
+def test_train_applies_overrides_and_seed_to_a_config(monkeypatch):
+    "The directory is named after them, so they must hold."
+    seen = []
+    monkeypatch.setattr(training, "train_config", lambda cfg, *_: seen.append(cfg))
+    folder = training.train(load_config(SAMPLE), overrides="loss.lambda_dice=2", seed=43)
+    expected = load_config(SAMPLE, "loss.lambda_dice=2", seed=43)
+    assert seen == [expected]
+    assert folder == run_path(expected, "loss.lambda_dice=2")
+    with pytest.raises(ConfigError, match="unknown key 'loss.gama'"):
+        training.train(load_config(SAMPLE), overrides="loss.gama=3")
+    with pytest.raises(ConfigError, match="by the parameter seed"):
+        training.train(load_config(SAMPLE), overrides="seed=44", seed=43)
+
+
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_two_files_of_one_name_never_share_a_run(tmp_path, monkeypatch, is_finished):
+    "Whether the run of the first is finished or not."
+    monkeypatch.setenv("RTS_RUNS", str(tmp_path / "runs"))
+    files = []
+    for folder, weight in (("a", 2), ("b", 3)):
+        file = tmp_path / folder / "mine.yaml"
+        file.parent.mkdir()
+        text = f"extends: {ROOT}/configs/sample.yaml\nloss: {{lambda_dice: {weight}}}\n"
+        file.write_text(text, encoding="utf-8")
+        files.append(file)
+    first = load_config(files[0])
+    run = run_path(first)
+    (run / "checkpoints").mkdir(parents=True)
+    save_config(first, run / "config.yaml")
+    if is_finished:
+        for name in ("metrics.json", "model.safetensors"):
+            (run / name).touch()
+    found = "holds a run of another config; it differs in loss.lambda_dice .2.0 there, 3.0 here.; name another run_dir"
+    with pytest.raises(RunError, match=found):
+        training.train(files[1])
 
 
 # ---------------------------------------------------------------- parameters of a report

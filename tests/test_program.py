@@ -13,6 +13,7 @@ from rts_nb.settings.config import load_config
 from rts_nb.tiles.checks import check_dataset
 from rts_nb.tiles.layout import load_tiles
 from rts_nb.tiles.public import import_public
+from rts_nb.train import RUN_FIGURES
 
 RUN_FILES = (
     "config.yaml",
@@ -34,6 +35,9 @@ def test_train_with_another_seed_leaves_a_report(tmp_path):
     text = outputs_of(cells_of(out))
     assert "Val-Realistic 1:1000" in text, "the report shows its table"
     assert count_figures(text) >= 4, "the report shows its figures"
+    training = next(cell for cell in cells_of(out) if "run = train_in_report(" in "".join(cell["source"]))
+    assert "boundary handling" in outputs_of([training]), "the pre-flight stands above the bar"
+    assert {path.stem for path in (run / "figures").glob("*.png")} == set(RUN_FIGURES)
     expected = read_json(run / "notebooks" / "expected.json")
     assert expected["20_train"]["path"] == str(out), "the run knows where its report is"
 
@@ -84,6 +88,16 @@ def test_bad_input_of_the_command_is_one_line(arguments, says):
     assert last.startswith("rts_nb.train: "), last
     assert says in last, last
     assert "Traceback" not in done.stderr, done.stderr[-1500:]
+
+
+def test_a_run_that_is_stopped_shows_its_pre_flight_first():
+    done = run_program(sys.executable, "-m", "rts_nb.train", "--overrides", "sampling.batch_size=512")
+    lines = done.stdout.splitlines()
+    assert all(line.startswith("pre-flight ") for line in lines), done.stdout
+    stops = [line for line in lines if " STOP " in line]
+    assert len(stops) == 1 and "sampling.batch_size 512 is larger than epoch 1" in stops[0]
+    assert len({line.index(line.split()[2]) for line in lines}) == 1, "the items stand in a column"
+    assert last_line(done.stderr).startswith("rts_nb.train: sampler: sampling.batch_size 512"), done.stderr
 
 
 def test_public_images_import(tmp_path, public_set):

@@ -75,6 +75,7 @@ def test_validation_is_that_of_one_process(results):
     assert first["tiles"] == alone["tiles"] == second["tiles"], "every tile once, in the same order"
     assert first["validation"] == second["validation"]
     assert first["validation"]["loss"] == pytest.approx(alone["validation"]["loss"], rel=1e-6)
+    assert first["validation"]["watch"] == pytest.approx(alone["validation"]["watch"], rel=1e-6)
 
 
 def train_on_two_devices(data, run, *more, batch_size=4):

@@ -7,18 +7,22 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+import rasterio
 from programs import ROOT, last_line, papermill_command, read_json, run_program, tracked_run
 from safetensors.numpy import load_file
 
-from rts_nb.core.files import RunError
+from rts_nb.core.files import DataError, RunError, read_umask
 from rts_nb.runs.directory import read_checkpoint
-from rts_nb.train import train
+from rts_nb.runs.set_aside import read_record
+from rts_nb.tiles.layout import load_tiles
+from rts_nb.train import RUN_FIGURES, train
 
 OVERRIDES = [
     "data.source=tiles",
@@ -28,22 +32,22 @@ OVERRIDES = [
     "train.val_frequency=2",
     "checkpoints.every=2",
 ]
-TIMES = {"seconds", "hours", "planned_hours", "cost_usd", "planned_usd", "resumptions"}
+TIMES = {"seconds", "hours", "training_hours", "planned_hours", "cost_usd", "planned_usd", "resumptions"}
 
 
 def overrides(data, epochs=6):
     return " ".join([f"data.root={data}", f"train.epochs={epochs}", *OVERRIDES])
 
 
-def command(data, run, kill=None):
+def command(data, run, kill=None, fresh=False):
     "The command that trains; with `kill`, it kills itself at that place (tests/killed.py)."
     program = ["tests/killed.py", kill] if kill else ["-m", "rts_nb.train"]
     config = ["--config", "configs/sample.yaml", "--overrides", overrides(data)]
-    return [sys.executable, *program, *config, "--run-dir", str(run)]
+    return [sys.executable, *program, *config, "--run-dir", str(run), *(["--fresh"] if fresh else [])]
 
 
-def go(data, run, kill=None, **how):
-    return run_program(*command(data, run, kill), env={"PYTHONPATH": str(ROOT)}, **how)
+def go(data, run, kill=None, fresh=False, **how):
+    return run_program(*command(data, run, kill, fresh), env={"PYTHONPATH": str(ROOT)}, **how)
 
 
 def start(data, run):
@@ -65,6 +69,7 @@ def undisturbed(data, tmp_path_factory):
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     done = go(data, run)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith("pre-flight  ok       data "), done.stdout
     return run
 
 
@@ -90,6 +95,8 @@ def assert_same(a, b):
     metrics = [timeless(read_json(run / "metrics.json")) for run in (a, b)]
     assert metrics[0] == metrics[1]
     assert (a / "validation_scores.npz").read_bytes() == (b / "validation_scores.npz").read_bytes()
+    stored = [{path.name: path.read_bytes() for path in (run / "validations").iterdir()} for run in (a, b)]
+    assert stored[0] == stored[1]
     one, two = (read_checkpoint(run / "checkpoints" / "last.pt") for run in (a, b))
     for part in ("model", "ema"):
         assert_same_tensors(one[part], two[part], f"{part} of the last checkpoint")
@@ -191,3 +198,98 @@ def test_report_is_stopped_by_sigterm_too(data, tmp_path):
     assert client.get_run(run_id).info.status == "KILLED"
     progress = read_checkpoint(run / "checkpoints" / "last.pt")["progress"]
     assert json.loads(progress)["epoch"] < 100
+
+
+# ---------------------------------------------------------------- what a run leaves, and starting over
+
+
+def test_a_command_leaves_the_figures_of_its_report(undisturbed):
+    assert {path.stem for path in (undisturbed / "figures").glob("*.png")} == set(RUN_FIGURES)
+
+
+def test_all_files_of_a_run_have_the_mode_of_the_umask(undisturbed):
+    files = [path for path in undisturbed.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    kinds = {path.suffix for path in files}
+    assert {".pt", ".safetensors", ".npz", ".json", ".yaml", ".csv", ".png"} <= kinds
+    expected = oct(0o666 & ~read_umask())
+    assert {oct(path.stat().st_mode & 0o777) for path in files} == {expected}
+
+
+def contents(folder):
+    "Relative path → bytes of all files below a folder, without locks and without the note of what was set aside."
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    own = (".lock", ".holder", ".set_aside.json")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.name not in own}
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_a_folder_of_photographs_stays(data, tmp_path, fresh):
+    folder = tmp_path / "photographs"
+    (folder / "2025").mkdir(parents=True)
+    for name in ("a.jpg", "2025/b.jpg"):
+        (folder / name).write_bytes(name.encode())
+    before = contents(folder)
+    with pytest.raises(RunError, match="photographs is no run directory: it holds 2025, a.jpg"):
+        train("configs/sample.yaml", folder, overrides(data), fresh=fresh)
+    assert contents(folder) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["photographs"]
+
+
+@pytest.fixture
+def run(undisturbed, tmp_path):
+    "A copy of the finished run."
+    return shutil.copytree(undisturbed, tmp_path / "run")
+
+
+def test_a_start_that_is_refused_leaves_the_finished_run(data, run):
+    "A mistyped folder of data, and data with a fault that only the pre-flight finds."
+    before = contents(run)
+    with pytest.raises(DataError, match="is missing or has no metadata.csv"):
+        train("configs/sample.yaml", run, overrides(f"{data}s"), fresh=True)
+    spoilt = shutil.copytree(data, run.parent / "spoilt")
+    next((spoilt / "labels").glob("*.tif")).unlink()
+    with pytest.raises(DataError, match="data: 1 faults, the first: .*is missing"):
+        train("configs/sample.yaml", run, overrides(spoilt), fresh=True)
+    assert contents(run) == before
+    assert sorted(path.name for path in run.parent.iterdir()) == ["run", "spoilt"]
+
+
+def test_the_old_run_is_kept_until_the_new_one_is_finished(data, undisturbed, run):
+    "Killed while it is set aside, then in training, then resumed without `fresh`."
+    before = contents(run)
+    assert go(data, run, "move:3", fresh=True).returncode == -signal.SIGKILL
+    assert read_record(run)["moving"] and not (run / "metrics.json").exists()
+
+    assert go(data, run, "validation:1").returncode == -signal.SIGKILL
+    (name,) = read_record(run)["aside"]
+    assert contents(run.with_name(name)) == before
+    assert not (run / "metrics.json").exists()
+
+    done = go(data, run)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert_same(undisturbed, run)
+    assert [path.name for path in run.parent.iterdir()] == ["run"]
+    assert not (run / ".set_aside.json").exists()
+
+
+def change_a_pixel(file):
+    with rasterio.open(file, "r+") as tile:
+        band = tile.read(1)
+        band[0, 0] ^= 1
+        tile.write(band, 1)
+
+
+def test_data_that_changed_are_refused_before_anything_is_written(data, tmp_path):
+    "A pixel of a validation tile, which no check of the dataset sees; a copy of the data is the same data."
+    root, run = shutil.copytree(data, tmp_path / "data"), tmp_path / "run"
+    assert go(root, run, "step:3").returncode == -signal.SIGKILL
+    before = contents(run)
+    val = next(row for row in load_tiles(root).itertuples() if row.split == "val")
+    change_a_pixel(root / "PLANET-RGB" / f"{val.Tile_id}.tif")
+    with pytest.raises(RunError, match="PLANET-RGB/ of val has changed since the run in .*run began; restore"):
+        train("configs/sample.yaml", run, overrides(root))
+    assert contents(run) == before
+
+    shutil.rmtree(root)
+    shutil.copytree(data, root, copy_function=shutil.copyfile)  # with other dates
+    assert go(root, run, "step:1").returncode == -signal.SIGKILL, "it goes on"

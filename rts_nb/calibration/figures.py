@@ -82,7 +82,7 @@ def supported_curve(scores: Scores, calibration: dict[str, Any], ratio: int) -> 
 
 def error_bar(entry: dict[str, Any], name: str) -> list[list[float]]:
     "The lengths of an interval below and above its value, as matplotlib wants them."
-    value, low, high = entry[name], entry[f"{name}_low"], entry[f"{name}_high"]
+    value, low, high = entry[name], entry[f"{name}_ci_low"], entry[f"{name}_ci_high"]
     return [[max(value - low, 0)], [max(high - value, 0)]]
 
 # %% ../../nbs/calibration/08_figures.ipynb #935421b7
@@ -149,14 +149,14 @@ def show_expected(run_dir: str | os.PathLike, n=9) -> Figure:
 def show_tta(compared: dict[str, dict[str, float]]) -> Figure:
     "The gain in PR-AUC of each TTA setting, with its interval, against its cost."
     rows = pd.DataFrame(compared).T.astype(float)
-    bars = [rows.pr_auc_gain - rows.pr_auc_gain_low, rows.pr_auc_gain_high - rows.pr_auc_gain]
+    bars = [rows.pr_auc_gain - rows.pr_auc_gain_ci_low, rows.pr_auc_gain_ci_high - rows.pr_auc_gain]
     fig, ax = plt.subplots(figsize=(4.8, 2.9), dpi=110, layout="constrained")
     ax.errorbar(rows.cost, rows.pr_auc_gain, bars, fmt="ko-", capsize=3, lw=1)
     for name, row in rows.iterrows():
-        ax.annotate(f" {name}", (row.cost, row.pr_auc_gain_high), fontsize=8)
+        ax.annotate(f" {name}", (row.cost, row.pr_auc_gain_ci_high), fontsize=8)
     ax.axhline(0, color=".8", lw=1)
     ax.margins(0.15)
-    clear = [str(name) for name, row in rows.iterrows() if row.pr_auc_gain_low > 0]
+    clear = [str(name) for name, row in rows.iterrows() if row.pr_auc_gain_ci_low > 0]
     ax.set(xlabel=f"cost (times {rows.index[0]})", ylabel="gain in PR-AUC")
     ax.set_title(f"Gains clear of chance: {', '.join(clear) or 'none'}", fontsize=10)
     return fig

@@ -17,7 +17,7 @@ from ..scores.counts import ObjectCounts
 from ..scores.histogram import ScoreHistogram
 from ..scores.resampling import Interval
 
-# %% ../../nbs/calibration/04_regions.ipynb #7549e817
+# %% ../../nbs/calibration/04_regions.ipynb #a9f0acad
 def region_scores(scores: Scores) -> dict[str, Scores]:
     "The scores of each region, by name."
     objects = scores.objects.by_region()
@@ -25,20 +25,23 @@ def region_scores(scores: Scores) -> dict[str, Scores]:
 
 
 def with_bounds(name: str, interval: Interval) -> dict[str, float]:
-    "A value and its bounds under `name`, `name_low` and `name_high`."
-    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
+    "A value and the ends of its 95 % interval under `name`, `name_ci_low` and `name_ci_high`."
+    return {name: interval.value, f"{name}_ci_low": interval.low, f"{name}_ci_high": interval.high}
 
 
 def region_rows(
     scores: Scores, entry: dict[str, Any], ratio: float, temperature: float, precision_of="pixels"
 ) -> dict[str, dict]:
-    "By region: tiles, PR-AUC, precision and recall of an entry's threshold, at the ratio where there are both kinds."
+    """By region: tiles, PR-AUC, precision and recall of an entry's threshold, at the ratio where there are both kinds.
+
+    Objects, and with them the pixels of each tile, must have been counted at that threshold."""
     rows = {}
     for name, part in region_scores(scores).items():
         at = ratio if min(part.histogram.n_tiles) else None
-        counts = part.histogram if precision_of == "pixels" else part.objects
-        sure = counts.threshold_interval(entry["threshold"], at, temperature, 300)
+        counted = part.objects.pixel_interval if precision_of == "pixels" else part.objects.threshold_interval
+        sure = counted(entry["threshold"], at, temperature, 300)
         row = part.histogram.n_tiles._asdict() | dict(ratio=at, pr_auc=part.histogram.pr_auc(at).value)
+        row |= dict(n_units=sure["precision"].n_units, unit=sure["precision"].unit)
         rows[name] = row | with_bounds("precision", sure["precision"]) | with_bounds("recall", sure["recall"])
     return rows
 

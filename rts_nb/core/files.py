@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['RAW_FILE_VRT', 'RTSError', 'DataError', 'ConfigError', 'RunError', 'first_line', 'project_root', 'is_virtual',
-           'resolve', 'file_of', 'show_path', 'atomic', 'write_json', 'read_virtual_bytes', 'read_text', 'digest']
+           'resolve', 'file_of', 'show_path', 'read_umask', 'apply_umask', 'atomic', 'write_json', 'read_virtual_bytes',
+           'read_text', 'digest']
 
 # %% ../../nbs/core/00_files.ipynb #2279da94
 import contextlib
@@ -83,7 +84,27 @@ def show_path(path: str | os.PathLike) -> str:
         return str(absolute.relative_to(root))
     return "…/" + "/".join(absolute.parts[1:][-3:])
 
-# %% ../../nbs/core/00_files.ipynb #9ca86b4c
+# %% ../../nbs/core/00_files.ipynb #242079d8
+def read_umask() -> int:
+    "The umask of this process; read from /proc where there is one, since asking for it means to change it."
+    status = Path("/proc/self/status")
+    lines = status.read_bytes().splitlines() if status.exists() else []
+    for line in lines:
+        if line.startswith(b"Umask:"):
+            return int(line.split()[1], 8)
+    umask = os.umask(0o077)
+    os.umask(umask)
+    return umask
+
+
+def apply_umask(path: str | os.PathLike) -> None:
+    "Gives a file the mode of a newly opened one, such as 0644; nothing on file systems that keep no modes."
+    mode = 0o666 & ~read_umask()
+    with contextlib.suppress(OSError):
+        if Path(path).stat().st_mode & 0o777 != mode:
+            os.chmod(path, mode)
+
+# %% ../../nbs/core/00_files.ipynb #46633d85
 @contextlib.contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[Path]:
     "A temporary path beside `path`, renamed to `path` when the block ends well and removed when it fails."
@@ -92,6 +113,8 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
     temporary = target.with_name(f".{uuid.uuid4().hex[:8]}.{target.name}")
     try:
         yield temporary
+        if temporary.is_file():
+            apply_umask(temporary)
         os.replace(temporary, target)
     finally:
         if temporary.is_dir():

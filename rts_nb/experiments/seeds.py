@@ -42,7 +42,7 @@ def mean_std(values: Sequence[float | None], digits=3) -> str:
         text += f" ({len(known)} of {len(values)})"
     return text
 
-# %% ../../nbs/experiments/00_seeds.ipynb #37e32bdf
+# %% ../../nbs/experiments/00_seeds.ipynb #480731cb
 class EvaluatedRun(NamedTuple):
     "A finished, calibrated and evaluated run."
 
@@ -60,7 +60,7 @@ def read_run(run_dir: str | os.PathLike) -> EvaluatedRun:
     calibration, look = load_calibration(path), recorded_look(path)
     if look is None:
         found = f"{show_path(path)}: no look at the test regions is recorded for its calibration"
-        raise RunError(f"{found}; finish it with nbs/30_calibrate.ipynb")
+        raise RunError(f"{found}; for a final model: nbs/30_calibrate.ipynb with evaluate=true")
     return EvaluatedRun(path, cfg, metrics, calibration, look)
 
 # %% ../../nbs/experiments/00_seeds.ipynb #d6df3e4b

@@ -6,7 +6,7 @@
 __all__ = ['LEFT', 'TOP', 'PIXEL', 'example_calibration', 'example_model', 'calibrate_example', 'paint_scene', 'example_scenes',
            'example_place', 'map_digests', 'example_landscape', 'example_profile']
 
-# %% ../../nbs/mapping/18_examples.ipynb #5773cbf0
+# %% ../../nbs/mapping/18_examples.ipynb #337920fd
 import os
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from rasterio.transform import from_origin
 from safetensors.torch import save_file
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from ..core.files import digest, write_json
 from ..networks.models import build_model
@@ -26,17 +26,18 @@ from ..tiles.imagery import Imagery, save_imagery
 from ..tiles.layout import write_raster
 from ..tiles.sample import paint, palette_of
 
-# %% ../../nbs/mapping/18_examples.ipynb #56eb1d67
+# %% ../../nbs/mapping/18_examples.ipynb #84e04af4
 def example_calibration(threshold=0.6, **changes) -> dict:
     "The content of a calibration.json that misses its target precision; `changes` replace or add keys."
     point = dict(
         threshold=threshold,
+        logit=1.5 * float(logit(threshold)),  # before the temperature below
         precision=0.41,
-        precision_low=0.3,
-        precision_high=0.5,
+        precision_ci_low=0.3,
+        precision_ci_high=0.5,
         recall=0.2,
-        recall_low=0.1,
-        recall_high=0.3,
+        recall_ci_low=0.1,
+        recall_ci_high=0.3,
         reachable=False,
         weighted=True,
     )

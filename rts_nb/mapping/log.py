@@ -28,7 +28,7 @@ from ..tiles.rasters import Scene
 
 # %% ../../nbs/mapping/11_log.ipynb #9ae1e171
 ARCTIC_KM2 = 20e6
-EXPECTED_KEYS = ("precision", "precision_low", "precision_high", "recall", "recall_low", "recall_high")
+EXPECTED_KEYS = ("precision", "precision_ci_low", "precision_ci_high", "recall", "recall_ci_low", "recall_ci_high")
 
 # %% ../../nbs/mapping/11_log.ipynb #ece531fc
 def map_counts(records: Sequence[dict], failed: dict[str, str], merged: MergedScenes) -> dict:

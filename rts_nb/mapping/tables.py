@@ -45,7 +45,7 @@ def describe_threshold(calibration: dict) -> str:
 def describe_expected(point: dict) -> str:
     "Precision and recall that the calibration found at the threshold, with intervals."
     words = [
-        f"{k} {point[k]:.2f} ({point[f'{k}_low']:.2f} to {point[f'{k}_high']:.2f})" for k in ("precision", "recall")
+        f"{k} {point[k]:.2f} ({point[f'{k}_ci_low']:.2f} to {point[f'{k}_ci_high']:.2f})" for k in ("precision", "recall")
     ]
     if point["weighted"]:
         words.append("weighted")

@@ -264,6 +264,8 @@ def load_weights(model: nn.Module, path: str | os.PathLike) -> nn.Module:
     "The model with the tensors that `save_weights` wrote; RunError if they are missing or of another network."
     if not Path(path).exists():
         raise RunError(f"{show_path(path)} is missing; train first (nbs/20_train.ipynb)")
+    if not os.access(path, os.R_OK):
+        raise RunError(f"{show_path(path)} may not be read by this user; its owner can allow it (chmod a+r)")
     try:
         model.load_state_dict(load_file(path))
     except (RuntimeError, OSError, SafetensorError) as error:

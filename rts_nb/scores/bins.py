@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['ORIGIN', 'NEAREST', 'FARTHEST', 'DROPPED_BITS', 'FIRST_BITS', 'N_BINS', 'COARSE', 'BIN_EDGES', 'BIN_MIDS',
-           'score_bins', 'count_bins', 'bin_edges_and_middles', 'AP', 'average_precision']
+           'NARROW_FORMATS', 'score_bins', 'count_bins', 'bin_edges_and_middles', 'AP', 'average_precision',
+           'is_exact_in', 'one_value_bins']
 
-# %% ../../nbs/scores/01_bins.ipynb #d2ebc1b1
+# %% ../../nbs/scores/01_bins.ipynb #afa35ecf
+import functools
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,7 +59,7 @@ def bin_edges_and_middles() -> tuple[np.ndarray, np.ndarray]:
 
 BIN_EDGES, BIN_MIDS = bin_edges_and_middles()
 
-# %% ../../nbs/scores/01_bins.ipynb #37859f55
+# %% ../../nbs/scores/01_bins.ipynb #fa016d86
 class AP(NamedTuple):
     "Average precision; no order inside the bins can take it out of [low, high]."
 
@@ -69,8 +71,9 @@ class AP(NamedTuple):
 def average_precision(
     rts: np.ndarray,  # RTS pixels by bin, highest scores first
     background: np.ndarray,  # background pixels by bin, whole or weighted
+    is_tie: np.ndarray | None = None,  # bool (bins,): bins whose scores are all equal
 ) -> AP:
-    "PR-AUC of binned scores with certified bounds; NaN without RTS pixels."
+    "PR-AUC of binned scores with certified bounds, which ties leave no room; NaN without RTS pixels."
     total = rts.sum()
     if not total:
         return AP(np.nan, np.nan, np.nan)
@@ -80,7 +83,31 @@ def average_precision(
     before = tp - in_bin + fp  # all pixels of higher bins, and this bin's background
     lowest_by_logarithm = in_bin - fp * np.log1p(in_bin / (before + 0.5))
     lowest_by_first = in_bin * (tp - in_bin + 1) / (before + 1)
-    low = np.maximum(lowest_by_logarithm, lowest_by_first).sum()
-    tie = (in_bin * tp / (tp + fp)).sum()
-    high = (in_bin * tp / (tp + fp - background_in_bin)).sum()
-    return AP(float(tie / total), float(max(low / total - 1e-12, 0)), float(min(high / total + 1e-12, 1)))
+    lowest = np.maximum(lowest_by_logarithm, lowest_by_first)
+    tie = in_bin * tp / (tp + fp)
+    highest = in_bin * tp / (tp + fp - background_in_bin)
+    if is_tie is not None:
+        lowest, highest = (np.where(is_tie[occupied], tie, bound) for bound in (lowest, highest))
+    low, high = lowest.sum() / total, highest.sum() / total
+    return AP(float(tie.sum() / total), float(max(low - 1e-12, 0)), float(min(high + 1e-12, 1)))
+
+# %% ../../nbs/scores/01_bins.ipynb #ac6181b2
+NARROW_FORMATS = (torch.bfloat16, torch.float16)
+
+
+def is_exact_in(logits: torch.Tensor, narrow: torch.dtype) -> bool:
+    "Whether a format of sixteen bits holds every logit as it is; a sample decides where it does not."
+    flat = logits.reshape(-1)
+    for part in (flat[::61], flat):
+        as_float = part.float()
+        if not torch.equal(as_float.to(narrow).float(), as_float):
+            return False
+    return True
+
+
+@functools.cache
+def one_value_bins(narrow: torch.dtype) -> np.ndarray:
+    "Which bins hold at most one value of a format of sixteen bits: bool (N_BINS,)."
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(narrow).float()
+    values = every[every.isfinite()].unique()  # 0 and -0 are one
+    return np.bincount(score_bins(values).numpy(), minlength=N_BINS) <= 1

@@ -4,14 +4,17 @@
 
 # %% auto #0
 __all__ = ['SIZE_LIMITS', 'SIZE_NAMES', 'label_objects', 'Objects', 'objects_of', 'shared_pixels', 'best_overlap',
-           'greedy_matches', 'MapPair', 'map_pair', 'predicted_objects', 'ObjectMatch', 'match_objects', 'size_class']
+           'greedy_matches', 'MapPair', 'map_pair', 'Detections', 'predicted_objects', 'excused_objects', 'ObjectMatch',
+           'match_objects', 'hull_corners', 'longest_diameter', 'size_class']
 
-# %% ../../nbs/scores/07_objects.ipynb #eb167acf
+# %% ../../nbs/scores/07_objects.ipynb #614601fd
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist
 
 from .pixels import as_tiles
 
@@ -80,7 +83,7 @@ def greedy_matches(
     _, first_to_ask = np.unique(partner[asking], return_index=True)
     return asking[first_to_ask]
 
-# %% ../../nbs/scores/07_objects.ipynb #356f932a
+# %% ../../nbs/scores/07_objects.ipynb #e80a6ba1
 class MapPair(NamedTuple):
     "A probability map and its truth, checked: (H, W) arrays."
 
@@ -101,24 +104,42 @@ def map_pair(probability, truth) -> MapPair:
     return MapPair(p, None, is_rts)
 
 
-def predicted_objects(pair: MapPair, threshold: float) -> tuple[Objects, np.ndarray]:
-    "The objects at or above a threshold, ignored pixels taken out, and the mean probability of each."
-    mask = pair.probability >= float(threshold)
-    if pair.ignored is not None:
-        mask &= ~pair.ignored
-    found = objects_of(mask)
-    summed = np.bincount(found.at, pair.probability.ravel()[found.inside], found.n + 1)[1:]
-    return found, summed / found.area
+class Detections(NamedTuple):
+    "The objects at or above a threshold."
 
-# %% ../../nbs/scores/07_objects.ipynb #2b82dbf5
+    objects: Objects  # `area` counts the pixels that are not ignored
+    score: np.ndarray  # mean probability of each, (n,)
+    excusable: np.ndarray  # whether at least half of an object's pixels are ignored: bool (n,)
+
+
+def predicted_objects(pair: MapPair, threshold: float) -> Detections:
+    "The objects at or above a threshold. Ignored pixels connect an object, and count neither for nor against it."
+    found = objects_of(pair.probability >= float(threshold))
+    summed = np.bincount(found.at, pair.probability.ravel()[found.inside], found.n + 1)[1:]
+    score = summed / found.area
+    if pair.ignored is None:
+        return Detections(found, score, np.zeros(found.n, bool))
+    on_ignored = np.bincount(found.at[pair.ignored.ravel()[found.inside]], minlength=found.n + 1)[1:]
+    excusable = 2 * on_ignored >= found.area
+    return Detections(found._replace(area=found.area - on_ignored), score, excusable)
+
+
+def excused_objects(found: Detections, hit: np.ndarray) -> int:
+    "How many detections are no false ones although none of `hit` (indices): those on ignored ground."
+    unmatched = found.excusable.copy()
+    unmatched[hit] = False
+    return int(unmatched.sum())
+
+# %% ../../nbs/scores/07_objects.ipynb #b3397040
 class ObjectMatch(NamedTuple):
-    "Object counts, and the matched pairs as (predicted label, true label) with their IoU."
+    "Object counts, the matched pairs as (predicted label, true label) with their IoU, and the excused detections."
 
     tp: int
     fp: int
     fn: int
     pairs: np.ndarray
     iou: np.ndarray
+    excused: int
 
 
 def match_objects(
@@ -129,22 +150,42 @@ def match_objects(
 ) -> ObjectMatch:
     "Object TP, FP, FN and the matched pairs. ValueError for other shapes or labels, NaN, or values outside 0 … 1."
     pair = map_pair(probability, truth)
-    found, score = predicted_objects(pair, threshold)
+    found = predicted_objects(pair, threshold)
     true = objects_of(pair.is_rts)
-    partner, best = best_overlap(found, true)
-    hit = greedy_matches(partner, best, score, iou)
+    partner, best = best_overlap(found.objects, true)
+    hit = greedy_matches(partner, best, found.score, iou)
+    excused = excused_objects(found, hit)
     pairs = np.stack([hit + 1, partner[hit]], 1)
-    return ObjectMatch(len(hit), found.n - len(hit), true.n - len(hit), pairs, best[hit])
+    false = found.objects.n - len(hit) - excused
+    return ObjectMatch(len(hit), false, true.n - len(hit), pairs, best[hit], excused)
 
-# %% ../../nbs/scores/07_objects.ipynb #44455184
+# %% ../../nbs/scores/07_objects.ipynb #d644f7b2
+def hull_corners(labels: np.ndarray) -> list[np.ndarray]:
+    "The corners of each object's convex hull, as (x, y) in pixels from the upper left: float64 (k, 2) each."
+    hulls = []
+    for number, box in enumerate(ndimage.find_objects(labels), 1):
+        inside = labels[box] == number
+        rows = np.arange(inside.shape[0])
+        first, last = inside.argmax(1), inside.shape[1] - inside[:, ::-1].argmax(1)
+        some = inside.any(1)
+        left = np.stack([first[some], rows[some]], 1)
+        right = np.stack([last[some], rows[some]], 1)
+        corners = np.concatenate([left, right, left + [0, 1], right + [0, 1]]).astype(float)
+        corners = corners[ConvexHull(corners).vertices]
+        hulls.append(corners + [box[1].start, box[0].start])
+    return hulls
+
+
+def longest_diameter(points: np.ndarray) -> float:
+    "The longest distance between two of the points (n, 2), in their unit."
+    return float(pdist(points).max()) if len(points) > 1 else 0.0
+
+# %% ../../nbs/scores/07_objects.ipynb #bed0b465
 SIZE_LIMITS = (200.0, 1000.0)  # metres
 SIZE_NAMES = ("< 200 m", "200 m - 1 km", "> 1 km")
 
 
-def size_class(labels: np.ndarray, pixel_size=3.0) -> np.ndarray:
-    "The size class of each object, 0 to 2; 200 m is in class 1, 1 km too."
-    if not labels.any():
-        return np.zeros(0, int)
-    longest = [max(side.stop - side.start for side in box) for box in ndimage.find_objects(labels)]
-    metres = np.array(longest, float) * pixel_size
+def size_class(metres: np.ndarray) -> np.ndarray:
+    "The size class of diameters (n,), 0 to 2; 200 m is in class 1, 1 km too."
+    metres = np.asarray(metres, float)
     return (metres >= SIZE_LIMITS[0]).astype(int) + (metres > SIZE_LIMITS[1])

@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['FEWEST_BLOCKS', 'Interval', 'percentiles', 'resampling_units', 'count_units', 'draw_tiles', 'draw_blocks',
            'bootstrap_weights', 'interval_from_resamples', 'event_size', 'typical_size', 'unseen_events', 'DrawnCounts',
-           'drawn_counts', 'two_sided', 'rate_intervals']
+           'drawn_counts', 'two_sided', 'rates_of', 'rate_intervals']
 
-# %% ../../nbs/scores/03_resampling.ipynb #de8a021c
+# %% ../../nbs/scores/03_resampling.ipynb #65d6effe
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from .pixels import precision_score, recall_score
+from .pixels import f1_score, iou_score, precision_score, recall_score
 from .tiles import TileTable, tile_weights
 
 # %% ../../nbs/scores/03_resampling.ipynb #352e5dfb
@@ -161,7 +161,17 @@ def two_sided(value: float, lows: np.ndarray, highs: np.ndarray, unit: str, n_un
         high = np.nanquantile(highs, high_share) if not np.isnan(highs).all() else np.nan
     return Interval(float(value), float(low), float(high), unit, n_units, len(lows))
 
-# %% ../../nbs/scores/03_resampling.ipynb #5dc9553c
+# %% ../../nbs/scores/03_resampling.ipynb #ab562135
+def rates_of(tp, fp, fn) -> dict[str, Any]:
+    "Precision, recall, F1 and IoU of counts, numbers or arrays."
+    return dict(
+        precision=precision_score(tp, fp),
+        recall=recall_score(tp, fn),
+        f1=f1_score(tp, fp, fn),
+        iou=iou_score(tp, fp, fn),
+    )
+
+
 def rate_intervals(
     table: TileTable,
     tp: np.ndarray,  # pixels or objects of each tile, unweighted: (tiles,)
@@ -172,30 +182,23 @@ def rate_intervals(
     subset_seed=42,
     n=1000,  # resamples
     seed=42,
+    maybe_false: np.ndarray | None = None,  # of each tile, excused: the lower ends take them as false
 ) -> dict[str, Interval]:
-    "95 % intervals of `precision`, `recall` and `false_per_tile` at the ratio, unseen events included."
+    "95 % intervals of the rates of `rates_of` and of `false_per_tile` at the ratio, unseen events included."
     weights, rng = tile_weights(table, ratio, negatives, subset_seed), np.random.default_rng(seed)
     use = weights > 0
-    drawn = drawn_counts(table, tp, fp, fn, ratio, use, n, rng)
+    drawn = doubted = drawn_counts(table, tp, fp, fn, ratio, use, n, rng)
     sizes = unseen_events(table, tp, fp, fn, use)
     unseen = [size * rng.exponential(size=n) * (rng.random(n) < 0.5) for size in sizes]
     more_false, more_missed, more_found = drawn.negative_weight * unseen[0], unseen[1], unseen[2]
+    if maybe_false is not None and maybe_false.any():
+        same_draws = np.random.default_rng(seed)
+        doubted = drawn_counts(table, tp, fp + maybe_false, fn, ratio, use, n, same_draws)
     unit, numbers = resampling_units(table, use)
     n_units = count_units(unit, numbers)
-    precision = two_sided(
-        precision_score(weights @ tp, weights @ fp),
-        precision_score(drawn.tp, drawn.fp + more_false),
-        precision_score(drawn.tp + more_found, drawn.fp),
-        unit,
-        n_units,
-    )
-    recall = two_sided(
-        recall_score(weights @ tp, weights @ fn),
-        recall_score(drawn.tp, drawn.fn + more_missed),
-        recall_score(drawn.tp + more_found, drawn.fn),
-        unit,
-        n_units,
-    )
-    value = weights @ fp / weights.sum()
-    false_per_tile = two_sided(value, drawn.fp / drawn.tiles, (drawn.fp + more_false) / drawn.tiles, unit, n_units)
-    return dict(precision=precision, recall=recall, false_per_tile=false_per_tile)
+    measured = rates_of(weights @ tp, weights @ fp, weights @ fn)
+    worst = rates_of(drawn.tp, doubted.fp + more_false, drawn.fn + more_missed)
+    best = rates_of(drawn.tp + more_found, drawn.fp, drawn.fn)
+    sure = {name: two_sided(measured[name], worst[name], best[name], unit, n_units) for name in measured}
+    false = weights @ fp / weights.sum(), drawn.fp / drawn.tiles, (drawn.fp + more_false) / drawn.tiles
+    return sure | dict(false_per_tile=two_sided(*false, unit, n_units))

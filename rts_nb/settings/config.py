@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['Scale', 'Rate', 'Ratio', 'PredictSettings', 'OptimizerConfig', 'LRConfig', 'EmaConfig', 'TrainConfig',
            'EarlyStoppingConfig', 'CheckpointConfig', 'ValidationConfig', 'ReproducibilityConfig', 'TrackingConfig',
-           'CostConfig', 'check_name', 'Config', 'parse_overrides', 'load_config', 'save_config', 'dotted',
-           'difference']
+           'CostConfig', 'check_name', 'Config', 'parse_overrides', 'load_config', 'override_config', 'save_config',
+           'dotted', 'difference']
 
-# %% ../../nbs/settings/00_config.ipynb #0c94f94f
+# %% ../../nbs/settings/00_config.ipynb #058e320c
 import difflib
 import os
 import re
@@ -22,7 +22,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..core.files import ConfigError, project_root, read_text, resolve, show_path
+from ..core.files import ConfigError, atomic, project_root, read_text, resolve, show_path
 from rts_nb.core.section import (
     BatchSize,
     Epochs,
@@ -382,10 +382,19 @@ def parse_overrides(text: str):
         OmegaConf.update(nested, key, value, force_add=True)
     return nested
 
-# %% ../../nbs/settings/00_config.ipynb #c0a2074d
-def _merged(path: Path, overrides: str, seed: int | None) -> dict:
-    "What files, overrides and seed give together, not yet checked."
-    merged = _load_chain(path)
+# %% ../../nbs/settings/00_config.ipynb #54c925cf
+def _plain(base: "Path | Config"):
+    "What a file and those that it extends give, or what a Config holds, to be merged with overrides."
+    if isinstance(base, Path):
+        return _load_chain(base)
+    plain = base.model_dump(mode="json")
+    del plain["model"]["in_channels"]  # follows from data.extra_channels
+    return OmegaConf.create(plain)
+
+
+def _merged(base: "Path | Config", overrides: str, seed: int | None) -> dict:
+    "What a base, overrides and seed give together, not yet checked."
+    merged = _plain(base)
     given = parse_overrides(overrides)
     if seed is not None and "seed" in given:
         way_out = f"give the seed by the parameter seed (it is {seed}), not among the overrides"
@@ -395,7 +404,18 @@ def _merged(path: Path, overrides: str, seed: int | None) -> dict:
         merged = OmegaConf.merge(merged, {"seed": seed})
     return cast(dict, OmegaConf.to_container(merged, resolve=True))
 
-# %% ../../nbs/settings/00_config.ipynb #440f1749
+# %% ../../nbs/settings/00_config.ipynb #8b63cda2
+def _build(base: Path | Config, shown: str, overrides: str, seed: int | None) -> Config:
+    "The checked config of a base, overrides and seed; ConfigError in one line, which calls the base `shown`."
+    try:
+        return Config.model_validate(_merged(base, overrides, seed))
+    except pydantic.ValidationError as error:
+        raise ConfigError(_explain(error, shown)) from None
+    except (OmegaConfBaseException, ValueError) as error:
+        reason = shorten(" ".join(str(error).split()), 160)
+        raise ConfigError(f"config {shown} with overrides {overrides!r}: {reason}") from None
+
+
 def load_config(
     path: str | os.PathLike,  # a file; relative ones from the project's root
     overrides: str = "",  # like 'loss.name=tversky loss.beta=0.7'
@@ -403,19 +423,22 @@ def load_config(
 ) -> Config:
     "The complete, checked description of a run; ConfigError in one line for anything that is wrong with it."
     path = Path(resolve(path))
-    try:
-        return Config.model_validate(_merged(path, overrides, seed))
-    except pydantic.ValidationError as error:
-        raise ConfigError(_explain(error, show_path(path))) from None
-    except (OmegaConfBaseException, ValueError) as error:
-        reason = shorten(" ".join(str(error).split()), 160)
-        raise ConfigError(f"config {show_path(path)} with overrides {overrides!r}: {reason}") from None
+    return _build(path, show_path(path), overrides, seed)
 
-# %% ../../nbs/settings/00_config.ipynb #cb5f0c24
+
+def override_config(cfg: Config, overrides: str = "", seed: int | None = None) -> Config:
+    "A config with overrides and a seed, applied as load_config applies them; ConfigError in one line."
+    if not overrides and seed is None:
+        return cfg
+    return _build(cfg, cfg.name, overrides, seed)
+
+# %% ../../nbs/settings/00_config.ipynb #ded4e65a
 def save_config(cfg: Config, path: str | os.PathLike):
     "Writes the resolved description, which `load_config` reads back."
     plain = cfg.model_dump(mode="json", exclude_none=False)
-    Path(path).write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    text = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 # %% ../../nbs/settings/00_config.ipynb #08e80859
 def dotted(tree: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -42,6 +42,7 @@ from rts_nb.tiles.layout import (
 from .outlines import load_outlines
 from .placing import SceneMosaic, check_options, count_scenes, place_rasters, place_scenes, plan_extra
 from .rasters import band_numbers, open_cached, scene_files
+from .slumps import write_slumps
 from .statistics import finish_dataset
 
 # %% ../../nbs/tiles/12_cutting.ipynb #234cc74d
@@ -377,6 +378,8 @@ def write_cut(
                 reasons = "; ".join(f"{n} {name}" for name, n in counts.items() if name.startswith("tiles left out"))
                 raise DataError(f"no tile could be cut ({reasons})")
             write_metadata(folder, rows)
+            kept = outlines[outlines["kept"]]
+            write_slumps(folder, zip(kept["uid"], kept.geometry, strict=True))
             report = {name: n for name, n in counts.items() if n}
             finish_dataset(folder, cutter.size, "scenes", plan["seed"], list(cutter.source.channels), report)
             record_imagery(folder, imagery)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['find_public_images', 'public_name', 'public_region', 'read_public_image', 'read_public_outlines', 'tile_starts',
-           'PublicImage', 'list_public_images', 'import_public']
+           'PublicImage', 'list_public_images', 'placed_outlines', 'import_public']
 
 # %% ../../nbs/tiles/04_public.ipynb #83690438
 import dataclasses
@@ -16,6 +16,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import shapely
 from rasterio.transform import from_origin
 from shapely import box
 from shapely.geometry import Polygon
@@ -23,6 +24,7 @@ from shapely.geometry import Polygon
 from ..core.files import DataError, resolve, show_path
 from ..core.jobs import progress
 from .layout import IGNORE, TileRow, is_written, prepared_folder, write_metadata, write_tile
+from .slumps import write_slumps
 from .statistics import finish_dataset
 
 # %% ../../nbs/tiles/04_public.ipynb #c6889ef4
@@ -135,6 +137,13 @@ def list_public_images(folder: Path, images_per_region: int = 10) -> list[Public
     return images
 
 # %% ../../nbs/tiles/04_public.ipynb #498af320
+def placed_outlines(image: PublicImage) -> Iterator[tuple[str, shapely.Geometry]]:
+    "(uid, polygon in EPSG:3413) of an image, at its invented place, with its pixels of 4 m."
+    left, top = image.corner
+    for uid, polygon in image.outlines:
+        yield uid, shapely.transform(polygon, lambda pixels: np.array([left, top]) + pixels * [4, -4])
+
+
 def _uids_within(image: PublicImage, y: int, x: int, size: int) -> list[str]:
     window = box(x, y, x + size, y + size)
     return [uid for uid, polygon in image.outlines if polygon.intersects(window)]
@@ -179,5 +188,6 @@ def import_public(
         for image in progress(images, "importing", unit="image"):
             rows += _write_tiles(out, folder, image, tile_size)
         write_metadata(out, rows)
+        write_slumps(out, (outline for image in images for outline in placed_outlines(image)))
         finish_dataset(out, tile_size, source, seed)
     return Path(resolve(root))

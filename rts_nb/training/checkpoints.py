@@ -41,6 +41,7 @@ class Progress:
     has_held: bool = False  # whether a step was ever good: then fp16's loss scale has been found
     seconds: float = 0.0  # of training and validation, without what was lost in kills
     began: float = 0.0  # the value of `seconds` when the epoch began
+    other_seconds: float = 0.0  # of all else: pre-flight, memory, checkpoints, confirmation
     precision: str = "fp32"
 
     @property

@@ -73,15 +73,19 @@ def mark_phases(ax: Axes, cfg: Config, epochs: int) -> None:
         if stage.until < epochs:
             ax.axvline(stage.until + 0.5, color="tab:blue", lw=0.7, ls="--")
 
-
+# %% ../../nbs/training/09_figures.ipynb #h2f1a003
 def draw_curves(axes: Any, metrics: dict, operating_ratio: int) -> None:
     "Draws loss, IoU and PR-AUC by epoch on three axes."
     history, validations = pd.DataFrame(metrics["history"]), metrics["validations"]
     epochs = [validation["epoch"] for validation in validations]
-    axes[0].plot(history.epoch, history.train_loss, color="grey", label="training")
-    axes[0].plot(epochs, [validation["loss"] for validation in validations], "k.-", label="validation")
-    axes[1].plot(history.epoch, history.train_iou, color="grey", label="training")
-    axes[1].plot(epochs, [validation["own"]["iou"] for validation in validations], "k.-", label="validation")
+    watch = [validation.get("watch", {}) for validation in validations]
+    for ax, name in zip(axes, ("loss", "iou"), strict=False):
+        batches = history[f"train_{name}"].astype(float)  # None where no step of an epoch held
+        ax.plot(history.epoch, batches, color="0.7", lw=1, label="training batches (augmented, live weights)")
+        of_train = [row.get(f"train_{name}", np.nan) for row in watch]
+        ax.plot(epochs, of_train, "s--", color="tab:orange", ms=4, label="training tiles")
+    axes[0].plot(epochs, [validation["loss"] for validation in validations], "k.-", label="validation tiles")
+    axes[1].plot(epochs, [validation["own"]["iou"] for validation in validations], "k.-", label="validation tiles")
     sets = {"own": ("k.-", "as it is"), "balanced": ("k.:", "1:1")}
     if operating_ratio != 1:
         sets[f"realistic_{operating_ratio}"] = ("k.--", f"1:{operating_ratio}")
@@ -92,14 +96,15 @@ def draw_curves(axes: Any, metrics: dict, operating_ratio: int) -> None:
 def show_curves(run_dir: str | os.PathLike) -> Figure:
     "Loss, IoU and validation PR-AUC by epoch, with the phases and the curriculum's steps."
     cfg, metrics = load_run(run_dir)
-    fig, axes = plt.subplots(1, 3, figsize=(9, 2.9), dpi=110, layout="constrained")
+    fig, axes = plt.subplots(1, 3, figsize=(9, 3.2), dpi=110, layout="constrained")
     draw_curves(axes, metrics, cfg.validation.operating_ratio)
     for ax, name in zip(axes, ("loss", "IoU_RTS at 0.5 (a trend)", "PR-AUC (validation)"), strict=True):
         mark_phases(ax, cfg, metrics["epochs"])
         ax.axvline(metrics["best_epoch"], color="black", lw=0.6, ls=":")
         ax.set(xlabel="epoch", ylabel=name, xlim=(0, None))
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(frameon=False, fontsize=8)
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower left", ncols=3, frameon=False, fontsize=8)
+    axes[2].legend(frameon=False, fontsize=8)
     shading = "shaded: encoder frozen, then warm-up; dashed blue: a step of the curriculum"
     fig.suptitle(f"Best validation at epoch {metrics['best_epoch']} (dotted); {shading}", fontsize=10)
     return fig

@@ -22,6 +22,7 @@ from ..core.files import ConfigError, RunError, project_root
 from ..core.jobs import progress
 from ..networks.devices import choose_device
 from ..settings.config import Config, save_config
+from .preflight import LINE_HEAD
 from .processes import Stop, Stopped
 
 # %% ../../nbs/training/08_launch.ipynb #96c129ec
@@ -39,13 +40,13 @@ LAUNCH_BAR = "{desc} {percentage:3.0f} %|{bar}| {n}/{total} epochs [{elapsed}<{r
 
 
 def listen(lines: Iterable[str], epochs: int) -> list[str]:
-    "Everything that the processes print, their progress shown as a bar and their warnings passed on."
+    "Everything that the processes print, their progress shown as a bar, warnings and pre-flight passed on."
     printed = []
     with progress(total=epochs, desc="training", unit="epoch", bar_format=LAUNCH_BAR) as bar:
         for line in lines:
             line = line.rstrip()
             printed.append(line)
-            if line.startswith("warning: "):
+            if line.startswith(("warning: ", LINE_HEAD)):
                 print(line)
             head, colon, cost = line.partition(": ")
             if line.startswith("epoch ") and colon:

@@ -40,8 +40,8 @@ def learning_rates(cfg: Config, done: float) -> dict[str, float]:
 
 # %% ../../nbs/training/00_schedule.ipynb #8c67374d
 def smoothed(values: Sequence[float], n: int) -> float:
-    "The mean of the last `n` values."
-    return float(np.mean(values[-n:]))
+    "The mean of the last `n` values; NaN where there are fewer."
+    return float(np.mean(values[-n:])) if len(values) >= n else math.nan
 
 
 def should_stop(
@@ -50,12 +50,14 @@ def should_stop(
 ) -> bool:
     "Whether the smoothed metric has not improved by `min_delta` for `patience` epochs, counted from `start_epoch`."
     rule = cfg.early_stopping
+    if len(history) < rule.smoothing:
+        return False
     best, improved_at = -np.inf, rule.start_epoch
     for k, (epoch, _) in enumerate(history):
         value = smoothed([metric for _, metric in history[: k + 1]], rule.smoothing)
-        if value > best + rule.min_delta:
+        if value > best + rule.min_delta:  # never for the NaN of a window that is not full
             best, improved_at = value, max(epoch, rule.start_epoch)
-    return bool(history) and history[-1][0] >= improved_at + rule.patience
+    return history[-1][0] >= improved_at + rule.patience
 
 
 def stopping_epoch(history: Sequence[tuple[int, float]], cfg: Config) -> int | None:

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['forward', 'hit_counts', 'parts_of', 'shares_of', 'add_gradients', 'BufferCopy', 'is_fault', 'first_tiles',
-           'skip_step', 'set_rates', 'gradients_of', 'train_step', 'damaged_tensor', 'check_finite_weights']
+           'skip_step', 'rates_of_step', 'set_rates', 'gradients_of', 'train_step', 'damaged_tensor',
+           'check_finite_weights']
 
 # %% ../../nbs/training/04_steps.ipynb #abfcac87
 import contextlib
@@ -123,10 +124,14 @@ def skip_step(trainer: Any, batch: dict, loss: float, norm: float) -> None:
     raise RunError(f"{trainer.in_a_row} steps in a row were not finite ({last}); {way_out}")
 
 # %% ../../nbs/training/04_steps.ipynb #cf69106d
+def rates_of_step(trainer: Any, k: int) -> dict[str, float]:
+    "The learning rates of `encoder` and `decoder` at step `k` of the epoch that is being trained."
+    return learning_rates(trainer.cfg, trainer.epoch + k / trainer.steps_by_epoch[trainer.epoch])
+
+
 def set_rates(trainer: Any, k: int) -> None:
     "Sets the learning rates of step `k` of the epoch."
-    done = trainer.epoch + k / trainer.steps_by_epoch[trainer.epoch]
-    rates = learning_rates(trainer.cfg, done)
+    rates = rates_of_step(trainer, k)
     for group in trainer.optimizer.param_groups:
         group["lr"] = rates[group["name"]]
 

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['REGION_COLUMNS', 'FIGURES', 'describe_network', 'recorded_environment', 'describe_resumptions', 'describe_state',
-           'describe_device', 'training_summary', 'Sign', 'diverging_losses', 'large_slumps_missed',
-           'overfitting_table', 'validation_region_table', 'size_table', 'cost_table', 'set_title', 'training_results',
-           'training_account']
+           'describe_device', 'training_summary', 'Sign', 'watched', 'diverging_losses', 'better_in_training',
+           'describe_change', 'balanced_overfitting', 'large_slumps_missed', 'overfitting_signs', 'overfitting_table',
+           'validation_region_table', 'size_table', 'cost_table', 'set_title', 'training_results', 'training_account']
 
 # %% ../../nbs/training/10_tables.ipynb #763df3df
 import json
@@ -18,12 +18,14 @@ import numpy as np
 import pandas as pd
 
 from ..core.drawing import describe_commit, describe_price, facts_table
-from ..core.files import ConfigError, show_path
+from ..core.files import ConfigError, resolve, show_path
 from ..networks.cost import network_summary
 from ..networks.devices import choose_device
 from ..networks.models import bare_model
 from ..runs.directory import finished, load_run
 from ..runs.environment import environment
+from ..runs.validations import paired_difference, resample_validations, stored_validations
+from ..scores.resampling import Interval
 from ..scores.summary import SIZE_KEYS
 from ..settings.config import Config
 from .memory import describe_peak
@@ -100,7 +102,7 @@ def training_summary(cfg: Config, run_dir: str | os.PathLike, fresh=False) -> pd
     }
     return facts_table(facts, "this run")
 
-# %% ../../nbs/training/10_tables.ipynb #0eb563ae
+# %% ../../nbs/training/10_tables.ipynb #h2e1a001
 class Sign(NamedTuple):
     "A sign of overfitting: whether it shows, what was found, and the remedy."
 
@@ -110,23 +112,58 @@ class Sign(NamedTuple):
     remedy: str
 
 
+def watched(metrics: dict) -> list[dict]:
+    "IoU and loss of training tiles as they are and of validation tiles, a row each validation that has them."
+    return [v["watch"] | dict(epoch=v["epoch"]) for v in metrics["validations"] if "watch" in v]
+
+
 def diverging_losses(metrics: dict) -> Sign:
-    "Training loss falls while validation loss has risen since its lowest."
+    "Training loss falls while validation loss has risen since its lowest; averaged weights, no augmentation."
     name, remedy = "training and validation loss diverge", "more dropout (model.dropout), stronger augmentation"
-    validations = metrics["validations"]
-    if len(validations) < 3:
-        return Sign(name, False, f"{len(validations)} validations are too few to tell", remedy)
-    train_loss = {row["epoch"]: row["train_loss"] for row in metrics["history"]}
-    k = int(np.argmin([validation["loss"] for validation in validations]))
-    lowest, last = validations[k], validations[-1]
-    since = [validation["loss"] for validation in validations[k + 1 :]]
-    has_risen = len(since) > 1 and min(since) > 1.05 * lowest["loss"]
-    before, now = train_loss[lowest["epoch"]], train_loss[last["epoch"]]
-    of_validation = f"validation loss lowest at epoch {lowest['epoch']} ({lowest['loss']:.4g}), now {last['loss']:.4g}"
-    found = f"{of_validation}; training loss {before:.4g}, now {now:.4g}"
-    return Sign(name, has_risen and now < before, found, remedy)
+    rows = watched(metrics)
+    if len(rows) < 3:
+        return Sign(name, False, f"{len(rows)} validations are too few to tell", remedy)
+    k = int(np.argmin([row["val_loss"] for row in rows]))
+    lowest, last, since = rows[k], rows[-1], [row["val_loss"] for row in rows[k + 1 :]]
+    has_risen = len(since) > 1 and min(since) > 1.05 * lowest["val_loss"]
+    val = f"validation loss lowest at epoch {lowest['epoch']} ({lowest['val_loss']:.4g}), now {last['val_loss']:.4g}"
+    found = f"{val}; training loss {lowest['train_loss']:.4g}, now {last['train_loss']:.4g}"
+    return Sign(name, has_risen and last["train_loss"] < lowest["train_loss"], found, remedy)
 
 
+def better_in_training(metrics: dict) -> Sign:
+    "IoU of training tiles above 0.9 with one of validation tiles below 0.5, at the last validation."
+    name, remedy = "IoU far better in training", "a smaller network, earlier stopping"
+    rows = watched(metrics)
+    if not rows:
+        return Sign(name, False, "no validation has scored training tiles", remedy)
+    train, val = rows[-1]["train_iou"], rows[-1]["val_iou"]
+    return Sign(name, train > 0.9 and val < 0.5, f"training IoU {train:.2f}, validation {val:.2f}", remedy)
+
+# %% ../../nbs/training/10_tables.ipynb #h2e1a002
+def describe_change(ratio: int, change: Interval) -> str:
+    "A change of PR-AUC with its interval, in words."
+    return f"{change.value:+.3f} at 1:{ratio} ({change.low:+.3f} to {change.high:+.3f})"
+
+
+def balanced_overfitting(files: dict[int, Path], ratio: int) -> Sign:
+    """Over the last three stored validations PR-AUC at 1:1 rose and at 1:ratio fell, each beyond its paired noise.
+
+    Beyond it: the 95 % interval of the last less the first, on common resamples of blocks, leaves out 0."""
+    name, remedy = (
+        "overfitting to the balanced distribution",
+        "more negatives (sampling.curriculum), hard ones above all",
+    )
+    last = dict(list(files.items())[-3:])
+    if len(last) < 3:
+        return Sign(name, False, f"{len(last)} stored validations are too few to tell", remedy)
+    balanced = paired_difference(resample_validations(last, 1), 0, 2)
+    realistic = paired_difference(resample_validations(last, ratio), 0, 2)
+    epochs = "from epoch {} over {} to {}".format(*last)
+    found = f"PR-AUC {epochs}: {describe_change(1, balanced)}, {describe_change(ratio, realistic)}"
+    return Sign(name, balanced.low > 0 and realistic.high < 0, found, remedy)
+
+# %% ../../nbs/training/10_tables.ipynb #h2e1a003
 def large_slumps_missed(metrics: dict) -> Sign:
     "Recall of the largest slumps is far behind that of the others; a class needs five slumps."
     sizes = metrics["best"]["sizes"]
@@ -138,33 +175,23 @@ def large_slumps_missed(metrics: dict) -> Sign:
     remedy = "add downscaled training samples (augment.downscale_p), predict at scale 0.5 too"
     return Sign("largest slumps missed", shows, f"recall by size: {', '.join(words) or 'no slump'}", remedy)
 
-# %% ../../nbs/training/10_tables.ipynb #5ef8b4ad
-def overfitting_table(
-    metrics: dict,  # content of metrics.json
-    operating_ratio=200,
-) -> pd.DataFrame:
-    "Signs of overfitting: state, what was found, and the remedy of those that show."
-    last, train_iou = metrics["validations"][-1], metrics["history"][-1]["train_iou"]
-    iou, balanced = last["own"]["iou"], last["balanced"]["pr_auc"]
-    realistic = last[f"realistic_{operating_ratio}"]["pr_auc"]
+# %% ../../nbs/training/10_tables.ipynb #h2e1a004
+def overfitting_signs(metrics: dict, files: dict[int, Path], operating_ratio: int) -> pd.DataFrame:
+    "Signs of overfitting, from metrics.json and stored validations: state, what was found, remedy if it shows."
     signs = [
         diverging_losses(metrics),
-        Sign(
-            "IoU far better in training",
-            train_iou > 0.9 and iou < 0.5,
-            f"training IoU {train_iou:.2f}, validation {iou:.2f}",
-            "a smaller network, earlier stopping",
-        ),
-        Sign(
-            "balanced far better than realistic",
-            balanced >= 0.5 and realistic < 0.5 * balanced,
-            f"PR-AUC {balanced:.3f} at 1:1, {realistic:.3f} at 1:{operating_ratio}",
-            "the network fits the balanced distribution: more negatives (sampling.curriculum), hard ones above all",
-        ),
+        better_in_training(metrics),
+        balanced_overfitting(files, operating_ratio),
         large_slumps_missed(metrics),
     ]
     rows = [(s.sign, "shows" if s.shows else "no", s.found, s.remedy if s.shows else "") for s in signs]
     return pd.DataFrame(rows, columns=["sign", "state", "found", "remedy"]).set_index("sign")
+
+
+def overfitting_table(run_dir: str | os.PathLike) -> pd.DataFrame:
+    "Signs of overfitting of a finished run: state, what was found, and the remedy of those that show."
+    cfg, metrics = load_run(run_dir)
+    return overfitting_signs(metrics, stored_validations(resolve(run_dir)), cfg.validation.operating_ratio)
 
 # %% ../../nbs/training/10_tables.ipynb #d4b7b19e
 REGION_COLUMNS = ["positive", "negative", "prevalence", "pr_auc", "iou", "precision", "recall"]
@@ -189,6 +216,7 @@ def cost_table(run_dir: str | os.PathLike) -> pd.DataFrame:
     cfg, metrics = load_run(run_dir)
     hours = {
         "this run": metrics["hours"],
+        "of it steps and validations": metrics.get("training_hours", metrics["hours"]),
         f"all {cfg.train.epochs} epochs": metrics["planned_hours"],
         "seeds 42, 43, 44, stopped as this one": 3 * metrics["hours"],
     }
