@@ -25,6 +25,7 @@ ENV PYTHONHASHSEED=42 \
     NO_ALBUMENTATIONS_UPDATE=1 \
     RAY_USAGE_STATS_ENABLED=0 \
     PYTORCH_ALLOC_CONF=expandable_segments:True \
+    JUPYTER_PREFER_ENV_PATH=1 \
     RTS_CONFIG=configs/baseline.yaml \
     PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1
@@ -41,7 +42,7 @@ RUN pip install --no-build-isolation --no-deps -e '.[public,ray]' \
  && python -m ipykernel install --sys-prefix --name python3 --display-name python3 \
     --env PYTHONHASHSEED 42 --env CUBLAS_WORKSPACE_CONFIG :4096:8 --env OMP_WAIT_POLICY PASSIVE \
     --env MLFLOW_DISABLE_TELEMETRY true --env NO_ALBUMENTATIONS_UPDATE 1 --env RAY_USAGE_STATS_ENABLED 0 \
-    --env PYTORCH_ALLOC_CONF expandable_segments:True \
+    --env PYTORCH_ALLOC_CONF expandable_segments:True --env JUPYTER_PREFER_ENV_PATH 1 \
  && mkdir -p runs data /home/rts/.cache
 ARG COMMIT
 ENV RTS_COMMIT=$COMMIT

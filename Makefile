@@ -6,17 +6,22 @@ SHELL := /bin/bash
 
 # The interpreter to make .venv with: the one below an active environment, never .venv's own.
 PYTHON ?= python3
-BASE_PYTHON := $(shell $(PYTHON) -c 'import sys, os; print(os.path.join(sys.base_prefix, "bin", "python3"))')
-VENV := .venv
-BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed-$(shell cat requirements.txt settings.ini setup.py | cksum | cut -d' ' -f1)
+BASE_PYTHON := $(shell $(PYTHON) -c 'import sys, os; print(os.path.join(sys.base_prefix, "bin", "python%d.%d" % sys.version_info[:2]))')
+
 
 # What has to be set before Python starts. The kernel and the activated environment carry these too; nbdev_test starts no kernel, so they are
 # exported here as well. OMP_WAIT_POLICY: two computing processes that wait by spinning bring each other to a crawl. PYTORCH_ALLOC_CONF: a GPU's memory
-# in segments that grow leaves no gaps between sizes that change, as they do where the encoder is freed.
-SETTINGS := PYTHONHASHSEED=42 CUBLAS_WORKSPACE_CONFIG=:4096:8 OMP_WAIT_POLICY=PASSIVE MLFLOW_DISABLE_TELEMETRY=true NO_ALBUMENTATIONS_UPDATE=1 RAY_USAGE_STATS_ENABLED=0 PYTORCH_ALLOC_CONF=expandable_segments:True
+# in segments that grow leaves no gaps between sizes that change, as they do where the encoder is freed. JUPYTER_PREFER_ENV_PATH: the kernel of this
+# environment, also where another user installed it, and not a python3 in one's own ~/.local/share/jupyter.
+SETTINGS := PYTHONHASHSEED=42 CUBLAS_WORKSPACE_CONFIG=:4096:8 OMP_WAIT_POLICY=PASSIVE MLFLOW_DISABLE_TELEMETRY=true NO_ALBUMENTATIONS_UPDATE=1 RAY_USAGE_STATS_ENABLED=0 PYTORCH_ALLOC_CONF=expandable_segments:True JUPYTER_PREFER_ENV_PATH=1
 export $(foreach v,$(SETTINGS),$(firstword $(subst =, ,$(v))))
 $(foreach v,$(SETTINGS),$(eval $(subst =,:=,$(v))))
+
+# As settings.ini has it: pins of requirements.txt want 3.11.5, and on 3.12 nothing has been tried.
+CHECK_PYTHON := import sys; sys.exit(None if (3, 11, 5) <= sys.version_info[:3] < (3, 12) else f"rts_nb needs Python 3.11, 3.11.5 or newer, and this is {sys.version.split()[0]}; name another one: make PYTHON=python3.11 ...")
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(shell (cat requirements.txt settings.ini setup.py; echo '$(SETTINGS)') | cksum | cut -d' ' -f1)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 RUN := $(or $(RTS_RUNS),runs)/sample/seed-42
@@ -38,7 +43,8 @@ env: $(STAMP) ## the environment, installed or finished if it was cut off
 $(STAMP):
 	exec 9>.venv.lock; flock 9
 	if test -e $@; then exit 0; fi
-	'$(BASE_PYTHON)' -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else f"rts_nb needs Python 3.11 or newer, this is {sys.version.split()[0]}; name another one: make PYTHON=python3.11 ...")'
+	if test -z '$(BASE_PYTHON)'; then echo '$(PYTHON) does not start; name another Python: make PYTHON=python3.11 ...' >&2; exit 1; fi
+	'$(BASE_PYTHON)' -c '$(CHECK_PYTHON)'
 	if test -e $(VENV)/.installing; then echo 'an earlier install into $(VENV) was cut off; beginning anew'; fi
 	if test -e $(VENV)/.installing || ! $(BIN)/python -m pip --version >/dev/null 2>&1; then '$(BASE_PYTHON)' -m venv --clear $(VENV); fi
 	touch $(VENV)/.installing; rm -f $(VENV)/.installed-*

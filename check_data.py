@@ -14,7 +14,7 @@ import matplotlib
 matplotlib.use("Agg")
 import torch
 
-from rts_nb.core.files import RTSError, is_virtual, resolve, show_path
+from rts_nb.core.files import RTSError, is_virtual, resolve, show_path, typed_path
 from rts_nb.core.jobs import forgiving_output, progress
 from rts_nb.data import prepare
 from rts_nb.settings.config import load_config
@@ -106,10 +106,10 @@ def print_table(root, faults, summary):
 
 def run_config(args):
     "The config of the run, with --root in the place of its own data folder."
-    cfg = load_config(args.config or default_config(), args.overrides)
+    cfg = load_config(typed_path(args.config) if args.config else default_config(), args.overrides)
     if not args.root:
         return cfg
-    data = cfg.data.model_copy(update=dict(root=args.root, source="tiles"))
+    data = cfg.data.model_copy(update=dict(root=typed_path(args.root), source="tiles"))
     return cfg.model_copy(update=dict(data=data))
 
 

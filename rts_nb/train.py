@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from matplotlib.figure import Figure
 
-from .core.files import RTSError, resolve, show_path
+from .core.files import RTSError, find_input, resolve, show_path, typed_path
 from .core.jobs import forgiving_output, rank_and_world
 from .runs.directory import finished, lock_run
 from .runs.reports import collect_reports
@@ -124,14 +124,14 @@ def run_command(arguments: list[str] | None) -> str:
     "What `python -m rts_nb.train` does and prints."
     given = train_arguments(arguments)
     if given.collect:
-        names = ", ".join(collect_reports(resolve(given.collect)))
+        names = ", ".join(collect_reports(resolve(find_input(given.collect))))
         return f"collected: {names or 'nothing new'}"
-    config = given.config or default_config()
+    config = typed_path(given.config) if given.config else default_config()
     if given.probe_batch:
         n = probe_batch(load_config(config, given.overrides, given.seed), given.memory_gib)
         return f"largest batch that fits: {n}"
     cfg = load_config(config, given.overrides, given.seed)
-    run_dir = Path(resolve(given.run_dir)) if given.run_dir else run_path(cfg, given.overrides)
+    run_dir = Path(resolve(typed_path(given.run_dir))) if given.run_dir else run_path(cfg, given.overrides)
     train_config(cfg, run_dir, given.fresh, show=show_checks)
     if not dist.is_torchelastic_launched():
         plt.switch_backend("agg")

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from programs import cells_of, last_line, outputs_of, papermill, read_json
+from programs import cells_of, outputs_of, papermill, read_json
 
 from rts_nb.calibrate import calibrate, calibrated_run
 from rts_nb.calibration.looks import final_evaluation, looks_of

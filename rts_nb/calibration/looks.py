@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LOOK_KEYS', 'look_key', 'looks_of', 'recorded_look', 'regions_key', 'ledger_beside', 'ledger_file', 'looks_at',
-           'note_look', 'ledger_entry', 'with_interval_keys', 'pr_auc_interval', 'object_figures', 'look_entry',
-           'size_rows', 'take_look', 'final_evaluation']
+           'note_look', 'ledger_entry', 'with_interval_keys', 'object_figures', 'look_entry', 'size_rows', 'take_look',
+           'final_evaluation']
 
-# %% ../../nbs/calibration/05_looks.ipynb #be8b979a
+# %% ../../nbs/calibration/05_looks.ipynb #5f445b68
 import datetime
 import hashlib
 import json
@@ -23,7 +23,7 @@ from .thresholds import load_calibration, verdict_on
 from ..core.files import RunError, is_virtual, resolve, show_path, write_json
 from ..predict.predictor import Predictor
 from ..runs.directory import load_run, lock_run
-from ..scores.histogram import ScoreHistogram
+from ..runs.validations import pr_auc_interval
 from ..scores.resampling import Interval
 from ..scores.summary import ratio_metrics
 from ..settings.config import Config
@@ -104,15 +104,10 @@ def ledger_entry(run_dir: Path, cfg: Config, calibration: dict[str, Any], region
         date=str(datetime.date.today()),
     )
 
-# %% ../../nbs/calibration/05_looks.ipynb #ce6f616e
+# %% ../../nbs/calibration/05_looks.ipynb #e0bfb531
 def with_interval_keys(name: str, interval: Interval) -> dict[str, float]:
     "A value and the ends of its 95 % interval."
     return {name: interval.value, f"{name}_ci_low": interval.low, f"{name}_ci_high": interval.high}
-
-
-def pr_auc_interval(histogram: ScoreHistogram, ratio: float, n=300) -> Interval:
-    "The 95 % interval of PR-AUC at a ratio over resampled blocks, or tiles."
-    return histogram.interval(lambda drawn: drawn.pr_auc(ratio).value, ratio, n)
 
 
 def object_figures(scores: Scores, threshold: float, ratio: float, temperature: float) -> dict[str, Any]:

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['FEWEST_VALIDATIONS', 'LARGEST_DELTA', 'MEASURED', 'NOT_MEASURED', 'TOO_SMALL', 'paired_stds', 'not_measured',
-           'describe_noise', 'noise_of', 'noise_floor', 'best_iou', 'named_gain', 'compare_views', 'compare_tta']
+           'describe_noise', 'noise_of', 'noise_floor', 'named_gain', 'compare_views', 'compare_tta']
 
-# %% ../../nbs/calibration/01_noise.ipynb #85b47e08
+# %% ../../nbs/calibration/01_noise.ipynb #e9b77fd3
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ from ..predict.predictor import Predictor, model_files
 from ..predict.views import TTA_VIEWS
 from ..runs.directory import load_run
 from ..runs.validations import resample_validations, stored_validations
-from ..scores.histogram import ScoreHistogram, gain_interval
+from ..scores.histogram import ScoreHistogram, crossfit_gain, crossfit_iou, gain_interval
 from ..scores.resampling import Interval
 from ..scores.tiles import effective_tiles
 from ..settings.config import load_config
@@ -85,31 +85,23 @@ def noise_floor(run_dir: str | os.PathLike) -> dict[str, Any]:
     write_json(folder / "noise_floor.json", noise)
     return noise
 
-# %% ../../nbs/calibration/01_noise.ipynb #33e8f233
-def best_iou(histogram: ScoreHistogram, ratio: float) -> float:
-    "The highest IoU of pixels that any threshold reaches."
-    pixels = histogram.pixels(ratio)
-    union = pixels.rts.sum() + pixels.background.cumsum()
-    return float((pixels.rts.cumsum() / union).max())
-
-
+# %% ../../nbs/calibration/01_noise.ipynb #fbee2d67
 def named_gain(name: str, gain: Interval) -> dict[str, float]:
     "A gain and its bounds under the keys of a comparison."
     return {f"{name}_gain": gain.value, f"{name}_gain_ci_low": gain.low, f"{name}_gain_ci_high": gain.high}
 
 
 def compare_views(histogram: ScoreHistogram, base: ScoreHistogram, ratio: float) -> dict[str, float]:
-    "PR-AUC and best IoU, and their gains over `base` with 95 % intervals."
+    """PR-AUC and best IoU, and their gains over `base` with 95 % intervals.
+
+    The threshold of the best IoU is chosen on other blocks than it is scored on."""
 
     def pr_auc(h: ScoreHistogram) -> float:
         return h.pr_auc(ratio).value
 
-    def iou(h: ScoreHistogram) -> float:
-        return best_iou(h, ratio)
-
-    row = dict(pr_auc=pr_auc(histogram), iou=iou(histogram))
+    row = dict(pr_auc=pr_auc(histogram), iou=crossfit_iou(histogram, ratio))
     row |= named_gain("pr_auc", gain_interval(histogram, base, pr_auc, ratio))
-    return row | named_gain("iou", gain_interval(histogram, base, iou, ratio))
+    return row | named_gain("iou", crossfit_gain(histogram, base, ratio))
 
 # %% ../../nbs/calibration/01_noise.ipynb #b4184695
 def compare_tta(

@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['RAW_FILE_VRT', 'RTSError', 'DataError', 'ConfigError', 'RunError', 'first_line', 'project_root', 'is_virtual',
-           'resolve', 'file_of', 'show_path', 'read_umask', 'apply_umask', 'atomic', 'write_json', 'read_virtual_bytes',
-           'read_text', 'digest']
+           'resolve', 'file_of', 'show_path', 'is_there', 'typed_path', 'lookup_note', 'find_input', 'read_umask',
+           'apply_umask', 'atomic', 'finite_or_null', 'write_json', 'read_virtual_bytes', 'read_text', 'digest']
 
 # %% ../../nbs/core/00_files.ipynb #2279da94
 import contextlib
+import glob
 import hashlib
 import html
 import json
+import math
 import os
 import shutil
 import uuid
@@ -84,6 +86,33 @@ def show_path(path: str | os.PathLike) -> str:
         return str(absolute.relative_to(root))
     return "…/" + "/".join(absolute.parts[1:][-3:])
 
+# %% ../../nbs/core/00_files.ipynb #78ba9940
+def is_there(path: str | os.PathLike) -> bool:
+    "Whether a path, or a pattern with *, ? or {scene}, names anything on this file system."
+    return Path(path).exists() or any(glob.iglob(str(path).replace("{scene}", "*"), recursive=True))
+
+
+def typed_path(path: str | os.PathLike) -> str:
+    "A typed path: absolute where the current folder has it, else as it was given, which means from the project root."
+    if is_virtual(path):
+        return str(path)
+    typed = Path.cwd() / Path(str(path)).expanduser()
+    return str(typed) if Path.cwd() != project_root() and is_there(typed) else str(path)
+
+
+def lookup_note() -> str:
+    "Where a typed path was looked up, for the message that it is missing; empty in the project root."
+    here, root = Path.cwd(), project_root()
+    return "" if here == root else f" (looked up from {here} and from {root})"
+
+
+def find_input(path: str | os.PathLike) -> str:
+    "`typed_path` of something that has to be there; ConfigError naming both places where it was looked for."
+    found = typed_path(path)
+    if is_virtual(found) or is_there(resolve(found)):
+        return found
+    raise ConfigError(f"{path}: nothing of that name{lookup_note()}; correct the path")
+
 # %% ../../nbs/core/00_files.ipynb #242079d8
 def read_umask() -> int:
     "The umask of this process; read from /proc where there is one, since asking for it means to change it."
@@ -122,11 +151,23 @@ def atomic(path: str | os.PathLike) -> Iterator[Path]:
         else:
             temporary.unlink(missing_ok=True)
 
-# %% ../../nbs/core/00_files.ipynb #182563d8
+# %% ../../nbs/core/00_files.ipynb #b8a0d96b
+def finite_or_null(content: Any) -> Any:
+    "A copy of plain content in which NaN and infinite numbers, at any depth, are None."
+    if isinstance(content, float):
+        return content if math.isfinite(content) else None
+    if isinstance(content, dict):
+        return {key: finite_or_null(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [finite_or_null(value) for value in content]
+    return content
+
+
 def write_json(path: str | os.PathLike, content: Any) -> None:
-    "Writes `content` as indented JSON, whole or not at all."
+    "Writes `content` as indented JSON, whole or not at all; numbers that are not finite, which JSON lacks, as null."
+    text = json.dumps(finite_or_null(content), indent=1, ensure_ascii=False, allow_nan=False)
     with atomic(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(f"{text}\n", encoding="utf-8")
 
 # %% ../../nbs/core/00_files.ipynb #cff7e9b5
 RAW_FILE_VRT = (

@@ -25,7 +25,7 @@ from matplotlib.figure import Figure
 from ..calibration.looks import looks_of, recorded_look
 from ..calibration.thresholds import load_calibration
 from ..core.drawing import describe_commit
-from ..core.files import RunError, read_text, resolve, show_path
+from ..core.files import RunError, read_text, resolve, show_path, typed_path
 from ..runs.directory import load_run
 from ..settings.config import Config, difference
 
@@ -100,7 +100,7 @@ def find_runs(runs: str | Sequence[str | os.PathLike]) -> list[str | os.PathLike
     wanted = runs.split() if isinstance(runs, str) else list(runs)
     paths: list[str | os.PathLike] = []
     for pattern in wanted:
-        paths += sorted(glob.glob(str(resolve(pattern)))) or [pattern]
+        paths += sorted(glob.glob(str(resolve(typed_path(pattern))))) or [pattern]
     return paths
 
 

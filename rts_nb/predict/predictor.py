@@ -21,7 +21,7 @@ from rasterio.io import MemoryFile
 from torch import nn
 
 from ..core.device import DeviceLostError, is_device_lost, is_out_of_memory, to_device
-from ..core.files import DataError, RunError, first_line, resolve, show_path
+from ..core.files import DataError, RunError, first_line, lookup_note, resolve, show_path
 from ..networks.models import build_model, load_weights
 from ..networks.operations import gpu_operations
 from rts_nb.networks.precision import (
@@ -144,7 +144,7 @@ def model_files(model_dir: str | os.PathLike, *names: str) -> Path:
     "The model directory as a path; RunError naming what is missing unless it holds all the files named."
     folder = Path(resolve(model_dir))
     if not folder.is_dir():
-        raise RunError(f"model directory {show_path(folder)} does not exist; 20_train makes one")
+        raise RunError(f"model directory {show_path(folder)} does not exist{lookup_note()}; 20_train makes one")
     lacking = [name for name in names if not (folder / name).is_file()]
     if lacking:
         way_out = "finish or repeat it with 20_train"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ..core.files import DataError, is_virtual, resolve, show_path
+from ..core.files import DataError, is_virtual, lookup_note, resolve, show_path
 from ..core.section import parse_options
 from ..core.tables import read_table
 from ..tiles.channels import channel_source, check_channel_names
@@ -107,7 +107,7 @@ def list_scenes(
         if not named:
             rasters = f"a folder with {', '.join(RASTER_SUFFIXES)} files"
             expected = f"expected a raster, {rasters}, a glob, or a table of tiles (.csv)"
-            raise DataError(f"no scene at {show_path(item)}; {expected}")
+            raise DataError(f"no scene at {show_path(item)}{lookup_note()}; {expected}")
         for name, scene in named:
             other = found.setdefault(name, scene)
             if other != scene:

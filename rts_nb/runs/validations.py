@@ -4,16 +4,19 @@
 
 # %% auto #0
 __all__ = ['ROWS_AT_ONCE', 'validation_file', 'save_validation', 'stored_validations', 'draw_resamples', 'resampled_counts',
-           'binned_pr_auc', 'resampled_pr_auc', 'ResampledValidations', 'resample_validations', 'paired_difference']
+           'binned_pr_auc', 'resampled_pr_auc', 'ResampledValidations', 'resample_validations', 'paired_difference',
+           'pr_auc_interval', 'set_intervals', 'validation_intervals']
 
-# %% ../../nbs/runs/06_validations.ipynb #14ea81b0
+# %% ../../nbs/runs/06_validations.ipynb #723c9bde
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..core.files import RunError, show_path
+from ..scores.counts import ObjectCounts
 from ..scores.histogram import ScoreHistogram
 from ..scores.resampling import Interval, bootstrap_weights, count_units, interval_from_resamples, resampling_units
 from ..scores.strata import select_tiles
@@ -40,7 +43,7 @@ def stored_validations(run_dir: str | os.PathLike) -> dict[int, Path]:
     found = sorted((Path(run_dir) / "validations").glob("epoch-*.npz"))
     return {int(path.stem.removeprefix("epoch-")): path for path in found}
 
-# %% ../../nbs/runs/06_validations.ipynb #b21cec94
+# %% ../../nbs/runs/06_validations.ipynb #599d244d
 ROWS_AT_ONCE = 200  # resamples in one product: bounds the memory
 
 
@@ -72,9 +75,11 @@ def binned_pr_auc(rts: np.ndarray, background: np.ndarray) -> np.ndarray:
     return np.divide((rts * precision).sum(1), total, out=np.full(len(rts), np.nan), where=total > 0)
 
 
-def resampled_pr_auc(histogram: ScoreHistogram, times: np.ndarray, ratio: float) -> np.ndarray:
-    "PR-AUC at 1:ratio of each resample of a histogram's tiles, all negatives weighted: float64 (n,)."
+def resampled_pr_auc(histogram: ScoreHistogram, times: np.ndarray, ratio: float | None) -> np.ndarray:
+    "PR-AUC of each resample of the tiles, all negatives weighted to 1:ratio (None: as they are): float64 (n,)."
     rts, near, far = resampled_counts(histogram, times)
+    if ratio is None:
+        return binned_pr_auc(rts, near + far)
     positive = histogram.table.positive
     weight = ratio * times[:, positive].sum(1) / times[:, ~positive].sum(1)
     return binned_pr_auc(rts, near + weight[:, None] * far)
@@ -117,3 +122,31 @@ def paired_difference(validations: ResampledValidations, first: int, second: int
     value = validations.values[second] - validations.values[first]
     drawn = validations.drawn[second] - validations.drawn[first]
     return interval_from_resamples(value, value, drawn, validations.unit, validations.n_units)
+
+# %% ../../nbs/runs/06_validations.ipynb #23430080
+def pr_auc_interval(histogram: ScoreHistogram, ratio: float | None, n: int = 1000, seed: int = 42) -> Interval:
+    "PR-AUC with its 95 % interval over resampled blocks, or tiles where there are fewer than 20 blocks."
+    table = histogram.table
+    once = np.ones((1, len(table)), np.uint16)
+    centre, *drawn = resampled_pr_auc(histogram, np.concatenate([once, draw_resamples(table, n, seed)]), ratio)
+    unit, numbers = resampling_units(table)
+    return interval_from_resamples(histogram.pr_auc(ratio).value, centre, drawn, unit, count_units(unit, numbers))
+
+
+def set_intervals(histogram: ScoreHistogram, objects: ObjectCounts, ratio: float | None, n: int) -> dict[str, Any]:
+    "[low, high] of the figures at 0.5 and of PR-AUC, by the names of ratio_metrics and object_metrics; and the unit."
+    of_pixels, of_objects = objects.pixel_interval(0.5, ratio, n=n), objects.threshold_interval(0.5, ratio, n=n)
+    sure = dict(pr_auc=pr_auc_interval(histogram, ratio, n))
+    sure |= {name: of_pixels[name] for name in ("iou", "f1", "precision", "recall")}
+    sure |= {f"object_{name}": of_objects[name] for name in ("precision", "recall", "f1")}
+    ends = {name: [interval.low, interval.high] for name, interval in sure.items()}
+    return ends | dict(unit=sure["pr_auc"].unit, n_units=sure["pr_auc"].n_units)
+
+
+def validation_intervals(
+    histogram: ScoreHistogram, objects: ObjectCounts, ratios: Iterable[int], n: int = 1000
+) -> dict[str, dict[str, Any]]:
+    "set_intervals of the set as it is, balanced, and at every ratio, under the names of validation_metrics."
+    sets: dict[str, float | None] = dict(own=None, balanced=1)
+    sets |= {f"realistic_{ratio}": ratio for ratio in ratios}
+    return {name: set_intervals(histogram, objects, ratio, n) for name, ratio in sets.items()}

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['negatives_at', 'subset_counts', 'background_weight', 'binned_pixels', 'take_first', 'bins_of_ties',
            'certified_pr_auc', 'tiles_found', 'point_at_precision', 'resampled_interval', 'share_of_cut_bin',
-           'tile_counts_at', 'pixel_rate_intervals', 'ScoreHistogram', 'gain_interval', 'redrawn', 'ScoreCounts',
-           'score_counts', 'tile_score_counts']
+           'tile_counts_at', 'pixel_rate_intervals', 'ScoreHistogram', 'gain_interval', 'half_of_tiles', 'crossfit_iou',
+           'crossfit_gain', 'redrawn', 'ScoreCounts', 'score_counts', 'tile_score_counts']
 
-# %% ../../nbs/scores/06_histogram.ipynb #9e5a0c82
+# %% ../../nbs/scores/06_histogram.ipynb #1c224e0d
 import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -37,7 +37,7 @@ from rts_nb.scores.strata import (
     split_by_region,
     tiles_in_use,
 )
-from .tiles import needs_weight, negative_subset
+from .tiles import TileTable, needs_weight, negative_subset
 
 # %% ../../nbs/scores/06_histogram.ipynb #342f472b
 def negatives_at(histogram: StratumHistogram, ratio: float) -> np.ndarray:
@@ -262,6 +262,40 @@ def gain_interval(
     drawn = [gain(times) for times in bootstrap_weights(first.table, n, np.random.default_rng(seed), use)]
     value, centre = figure(first) - figure(second), gain(use.astype(int))
     return interval_from_resamples(value, centre, drawn, unit, count_units(unit, numbers))
+
+# %% ../../nbs/scores/06_histogram.ipynb #1f635231
+def half_of_tiles(table: TileTable, use: np.ndarray, seed=42) -> np.ndarray:
+    "Which half each tile belongs to, 0 or 1, whole blocks together (tiles where blocks are few): int (tiles,)."
+    numbers = resampling_units(table, use)[1]
+    order = np.random.default_rng(seed).permutation(numbers.max() + 1)
+    return np.append(order % 2, 0)[numbers]
+
+
+def crossfit_iou(histogram: StratumHistogram, ratio: float, times: np.ndarray | None = None) -> float:
+    "IoU of pixels at thresholds chosen on the other half of the blocks; each tile counts `times` (tiles,) times."
+    use = tiles_in_use(histogram, ratio)
+    times, half = use.astype(int) if times is None else times, half_of_tiles(histogram.table, use)
+    weight = ratio * times[histogram.table.positive].sum() / max(times[~histogram.table.positive].sum(), 1)
+    rates = []
+    for k in (0, 1):
+        rts, near, far = coarse_resample(histogram, times * (half == k)).counts.astype(float)
+        rates.append((rts.cumsum(), (near + weight * far).cumsum()))
+    tp = either = 0.0
+    for (rts, background), (other_rts, other_background) in (rates, rates[::-1]):
+        best = int((other_rts / np.maximum(other_rts[-1] + other_background, 1e-9)).argmax())
+        tp += rts[best]
+        either += rts[-1] + background[best]
+    return float(tp / either) if either else np.nan
+
+
+def crossfit_gain(first: StratumHistogram, second: StratumHistogram, ratio: float, n=200, seed=42) -> Interval:
+    "The gain in crossfit_iou of the first over the second, with its 95 % interval on common resamples."
+    use = tiles_in_use(first, ratio)
+    unit, numbers = resampling_units(first.table, use)
+    draws = bootstrap_weights(first.table, n, np.random.default_rng(seed), use)
+    drawn = [crossfit_iou(first, ratio, times) - crossfit_iou(second, ratio, times) for times in draws]
+    value = crossfit_iou(first, ratio) - crossfit_iou(second, ratio)
+    return interval_from_resamples(value, value, drawn, unit, count_units(unit, numbers))
 
 # %% ../../nbs/scores/06_histogram.ipynb #20100094
 def redrawn(histogram: "ScoreHistogram", seed: int, ratio: float | None = None) -> "ScoreHistogram":

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['N_COARSE', 'COARSE_BITS', 'RTS', 'NEAR', 'FAR', 'MOST_WAITING', 'PIECE', 'PendingCounts', 'total_counts',
            'pending_of', 'ring_of', 'counts_of_rings', 'count_tile', 'records_of', 'add_histograms', 'pack', 'unpack',
-           'save_histogram', 'load_histogram', 'StratumHistogram', 'simulated_scores', 'sparse_copies',
+           'save_histogram', 'load_histogram', 'count_tiles', 'StratumHistogram', 'simulated_scores', 'sparse_copies',
            'coarse_resample', 'select_tiles', 'split_by_region', 'tiles_in_use', 'resamples']
 
 # %% ../../nbs/scores/05_strata.ipynb #84236916
@@ -216,7 +216,14 @@ def load_histogram(kind: type, path: str | os.PathLike) -> Any:
         out.stated_count, out.negatives = TileCount(*meta["count"]), "weight"
     return out
 
-# %% ../../nbs/scores/05_strata.ipynb #036317f4
+# %% ../../nbs/scores/05_strata.ipynb #6b050880
+def count_tiles(histogram: "StratumHistogram", logits, labels, records: list[dict]) -> None:
+    "Counts tiles of pixels, (N, pixels) each, with their descriptions."
+    positive, ignored = (labels == 1).any(1).tolist(), (labels == 255).any(1).tolist()
+    for i, record in enumerate(records):
+        count_tile(histogram, logits[i], labels[i], record, positive[i], ignored[i])
+
+# %% ../../nbs/scores/05_strata.ipynb #6dc84961
 class StratumHistogram:
     "Counts of scores by bin in three strata; adds with `+`. `step` grid steps make one of its bins."
 
@@ -229,9 +236,7 @@ class StratumHistogram:
         self.rings: dict[str, int] = {}  # of negative tiles, by id, as subset_rings makes them
         self.ring_counts: dict[int, PendingCounts] = {}  # their background, counted apart
         self.summed: np.ndarray | None = None  # the counts of all, until more are added
-        self.formats: tuple[torch.dtype, ...] = (
-            NARROW_FORMATS if counts is None else ()
-        )  # of sixteen bits, that hold every score so far
+        self.formats: tuple[torch.dtype, ...] = () if counts is not None else NARROW_FORMATS  # that hold all scores
         self.table = TileTable()
         self.coarse_rts: list[np.ndarray] = []  # of positive tiles
         self.coarse_background: list[np.ndarray] = []  # of all tiles
@@ -256,9 +261,7 @@ class StratumHistogram:
         x, y = as_tiles(logits, labels)
         self.summed = None
         self.formats = tuple(narrow for narrow in self.formats if is_exact_in(torch.as_tensor(x), narrow))
-        positive, ignored = (y == 1).any(1).tolist(), (y == 255).any(1).tolist()
-        for i, record in enumerate(records_of(tiles, len(x))):
-            count_tile(self, x[i], y[i], record, positive[i], ignored[i])
+        count_tiles(self, x, y, records_of(tiles, len(x)))
         return self
 
     def __add__(self, other):

@@ -22,7 +22,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..core.files import ConfigError, atomic, project_root, read_text, resolve, show_path
+from ..core.files import ConfigError, atomic, lookup_note, project_root, read_text, resolve, show_path
 from rts_nb.core.section import (
     BatchSize,
     Epochs,
@@ -308,7 +308,7 @@ def _load_yaml(path: Path):
     "The mapping in one YAML file; ConfigError if it is missing or holds something else."
     if not path.is_file():
         others = sorted(p.name for p in (project_root() / "configs").glob("*.yaml"))
-        raise ConfigError(f"config {show_path(path)} is missing; configs/ has {', '.join(others)}")
+        raise ConfigError(f"config {show_path(path)} is missing{lookup_note()}; configs/ has {', '.join(others)}")
     try:
         content = parse_yaml(read_text(path)) or {}
         if isinstance(content, dict):

@@ -31,9 +31,9 @@ from ..runs.environment import environment
 from ..runs.scoring import build_training_profile
 from ..runs.set_aside import check_can_move, set_aside
 from ..runs.tracking import Tracker, epoch_metrics, flat_metrics, log_run_files, run_parameters
-from ..runs.validations import save_validation
+from ..runs.validations import save_validation, validation_intervals
 from ..scores.histogram import ScoreHistogram
-from ..scores.summary import errors_of, region_metrics, worst_errors
+from ..scores.summary import errors_of, region_metrics, size_metrics, worst_errors
 from ..settings.config import Config, load_config, save_config
 from ..settings.places import differences_of_run
 from ..tiles.checks import scan_or_faults
@@ -199,8 +199,14 @@ def confirm_model(trainer: Trainer, run_dir: Path) -> dict[str, Any]:
     errors = worst.of_all_processes()
     if trainer.leads:
         histogram.save(run_dir / "validation_scores.npz")
-    regions = region_metrics(histogram, objects)
-    return dict(confirmed_pr_auc=again["metric"], regions=regions, errors=errors)
+    ratios = trainer.cfg.validation.ratios
+    return dict(
+        confirmed_pr_auc=again["metric"],
+        intervals=validation_intervals(histogram, objects, ratios) if trainer.leads else {},
+        sizes=size_metrics(objects, n=1000) if trainer.leads else {},
+        regions=region_metrics(histogram, objects),
+        errors=errors,
+    )
 
 # %% ../../nbs/training/07_loop.ipynb #603736af
 def run_metrics(trainer: Trainer, confirmed: dict[str, Any], resumptions: list[dict]) -> dict[str, Any]:
