@@ -6,9 +6,9 @@
 __all__ = ['EXPECTED_ROWS', 'LOOK_FIGURES', 'CALIBRATION_FILES', 'describe_model', 'describe_split', 'describe_predictor',
            'describe_intervals', 'describe_cost', 'calibration_summary', 'noise_table', 'with_interval',
            'threshold_table', 'promise_verdict', 'error_table', 'temperature_table', 'saved_scores', 'verdict_text',
-           'own_threshold', 'calibration_region_table', 'expected_table', 'gain_text', 'tta_table', 'look_table',
-           'look_account', 'look_region_table', 'look_size_table', 'interval_text', 'look_verdict', 'log_calibration',
-           'report_account']
+           'own_threshold', 'calibration_region_table', 'expected_table', 'gain_text', 'tta_table', 'describe_excused',
+           'look_table', 'look_account', 'look_region_table', 'look_size_table', 'interval_text', 'look_verdict',
+           'log_calibration', 'report_account']
 
 # %% ../../nbs/calibration/07_tables.ipynb #464d2c98
 import math
@@ -281,6 +281,13 @@ LOOK_FIGURES = {
 }
 
 
+def describe_excused(figures: dict[str, Any]) -> str:
+    "How many detections were excused, and the precision if these were false."
+    if not figures["excused"]:
+        return "none"
+    return f"{figures['excused']:g} (precision {number_text(figures['precision_if_false'])} if they were false)"
+
+
 def look_table(look: dict[str, Any]) -> pd.DataFrame:
     "Test figures by ratio with their 95 % intervals, a column each, at the threshold of that ratio."
     columns = {}
@@ -290,10 +297,7 @@ def look_table(look: dict[str, Any]) -> pd.DataFrame:
         for level, found in figures["objects"].items():
             rates = [number_text(found[name]) for name in ("precision", "recall", "f1")]
             column[f"objects at {level.replace('_', ' ≥ ')}: precision, recall, F1"] = ", ".join(rates)
-        excused = figures["objects"]["iou_0.3"]
-        column["detections on ignored ground, excused"] = (
-            f"{excused['excused']:g} (precision {number_text(excused['precision_if_false'])} if they were false)"
-        )
+        column["detections on ignored ground, excused"] = describe_excused(figures["objects"]["iou_0.3"])
         column["promise"] = figures["verdict"]
         weighted = " (weighted)" if figures["weighted"] else ""
         columns[f"Test-Realistic 1:{ratio}{weighted}"] = column
@@ -303,9 +307,10 @@ def look_table(look: dict[str, Any]) -> pd.DataFrame:
 def look_account(look: dict[str, Any]) -> str:
     "Which look this is, at which regions and tiles, and how often anyone has looked at them."
     regions, tiles = ", ".join(look["regions"][:6]), look["tiles"]
-    number = f"look {look['look']} of {look['looks']} at the test regions of this run ({regions})"
-    everyone = f"{look['looks_at_regions']} looks by {look['runs_that_looked']} runs in all at this version's"
-    return f"{number}, {everyone}: {tiles['positive']} positive and {tiles['negative']} negative tiles"
+    number = f"look {look['look']} of {look['looks']} of this run at the test regions ({regions})"
+    counts = f"{tiles['positive']} positive and {tiles['negative']} negative tiles"
+    everyone = f"looks at them by all runs on this dataset version: {look['looks_at_regions']}"
+    return f"{number}: {counts}; {everyone}, by runs: {look['runs_that_looked']}"
 
 # %% ../../nbs/calibration/07_tables.ipynb #9b15c8f4
 def look_region_table(look: dict[str, Any], calibration: dict[str, Any]) -> pd.DataFrame:

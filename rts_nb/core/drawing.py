@@ -31,9 +31,10 @@ def facts_table(facts: Mapping[str, Any], column: str) -> pd.DataFrame:
 
 # %% ../../nbs/core/03_drawing.ipynb #4208a430
 def describe_commit(environment: Mapping[str, Any]) -> str:
-    "The commit of a recorded environment, and whether the working tree had changes."
-    note = " + uncommitted changes" if environment["dirty"] else ""
-    return f"{environment['commit']}{note}"
+    "The commit of a recorded environment, whether the working tree had changes, and why it may not be known."
+    changes = " + uncommitted changes" if environment["dirty"] else ""
+    note = environment.get("commit_note")  # earlier runs have none
+    return f"{environment['commit'] or 'unknown'}{changes}" + (f" ({note})" if note else "")
 
 
 def describe_price(hourly_usd: float) -> str:

@@ -125,11 +125,12 @@ def example_landscape(n_tiles=150) -> tuple[np.ndarray, np.ndarray]:
 
 # %% ../../nbs/mapping/18_examples.ipynb #0112557b
 def example_profile(tiles: np.ndarray, logits: np.ndarray) -> dict:
-    "The training profile of tiles (n, 3, h, w) uint8 and their logits (n, h, w), all of one weight."
+    "The training profile of tiles (n, 3, h, w) uint8 and their logits (n, h, w), of one weight; ten are a region."
+    regions = [f"region {k // 10:02d}" for k in range(len(tiles))]
     bins = score_bins(logits.reshape(len(logits), -1)) // (N_BINS // 56)
     lines = [as_line(np.bincount(tile, minlength=56)) for tile in bins]
     return dict(
         tile_pixels=tiles[0, 0].size,
-        bands=image_profile(list(tiles), ["red", "green", "blue"]),
-        scores=dict(logit=list(range(56)), weights=[1.0] * len(lines), tiles=lines),
+        bands=image_profile(list(tiles), ["red", "green", "blue"], regions),
+        scores=dict(logit=list(range(56)), weights=[1.0] * len(lines), tiles=lines, regions=regions),
     )

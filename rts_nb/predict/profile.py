@@ -40,7 +40,7 @@ def band_edges(lowest: float, highest: float, eight_bit: bool) -> np.ndarray:
 
 # %% ../../nbs/predict/04_profile.ipynb #ef73b243
 def band_profile(tiles: np.ndarray, edges: np.ndarray, regions: Sequence[str]) -> dict:
-    "Histograms (tiles, bins) of a band as `edges`, `counts` of all, `tiles`, a line of counts each, and their `regions`."
+    "The profile of a band: `edges`, `counts` of all tiles, `tiles`, a line of counts for each, and their `regions`."
     return dict(
         edges=edges.round(6).tolist(),
         counts=tiles.sum(0).tolist(),
@@ -77,7 +77,10 @@ def image_profile(
             counts.append([np.histogram(*of_band)[0] for of_band in zip(pixels, edges, strict=True)])
             with_data.append(region)
     by_band = np.array(counts).swapaxes(0, 1)
-    return {name: band_profile(*of_band, with_data) for name, *of_band in zip(names, by_band, edges, strict=True)}
+    profiles = {}
+    for name, tiles, of_band in zip(names, by_band, edges, strict=True):
+        profiles[name] = band_profile(tiles, of_band, with_data)
+    return profiles
 
 # %% ../../nbs/predict/04_profile.ipynb #9bed8fc9
 LOWEST_LOGIT = -24  # stands for minus infinity, the edge of the first bin

@@ -130,7 +130,8 @@ def pr_auc_interval(histogram: ScoreHistogram, ratio: float | None, n: int = 100
     once = np.ones((1, len(table)), np.uint16)
     centre, *drawn = resampled_pr_auc(histogram, np.concatenate([once, draw_resamples(table, n, seed)]), ratio)
     unit, numbers = resampling_units(table)
-    return interval_from_resamples(histogram.pr_auc(ratio).value, centre, drawn, unit, count_units(unit, numbers))
+    sure = interval_from_resamples(histogram.pr_auc(ratio).value, centre, drawn, unit, count_units(unit, numbers))
+    return sure._replace(low=max(sure.low, 0.0), high=min(sure.high, 1.0))
 
 
 def set_intervals(histogram: ScoreHistogram, objects: ObjectCounts, ratio: float | None, n: int) -> dict[str, Any]:
