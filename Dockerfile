@@ -1,5 +1,6 @@
 # Training and inference on a GPU machine: the environment of requirements.txt (CUDA 13 wheels: NVIDIA driver 580 or newer on the host).
-#   docker build -t rts_nb --build-arg COMMIT=$(git rev-parse --short=12 HEAD) .
+#   docker build -t rts_nb --build-arg COMMIT=$(git describe --always --dirty --abbrev=12 --exclude='*') .
+# The image has no .git: a run in it shows this commit as stated, not checked; it ends in -dirty where the tree had changes.
 # Trains configs/baseline.yaml, or resumes it. Data, runs and a cache for pretrained weights are mounted; runs/ must be writable by user 1000:
 #   docker run --rm --init --stop-timeout 120 --gpus all --shm-size 16g -v /data/rts:/app/data/rts -v "$PWD/runs:/app/runs" -v rts_cache:/home/rts/.cache rts_nb
 # A spot machine that goes away sends SIGTERM, and Docker kills after --stop-timeout seconds: training ends its step, writes a checkpoint, and the same

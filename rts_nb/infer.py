@@ -18,7 +18,7 @@ from .core.jobs import forgiving_output
 from .mapping.command import PROGRAM, closing_lines, infer_arguments
 from .mapping.engines import ENGINES
 from .mapping.folder import MapJob, explain_write_errors, lock_map, map_settings, start_map
-from .mapping.log import check_complete, finish_map, finished_log
+from .mapping.log import MapClock, add_to_log, check_complete, finish_map, finished_log
 from .mapping.matching import MATCHING_CAVEAT
 from .mapping.merging import merge_maps
 from .mapping.page import write_page
@@ -60,6 +60,7 @@ def infer(
     **settings,  # of the predictor: batch_size and overlap freely, others only as calibrated
 ) -> dict:
     "Maps the scenes and gives the content of inference_log.json; scenes that failed are listed in it."
+    clock = MapClock()
     check_engine(engine)
     calibration = load_calibration(model_dir)
     settings = calibration["predictor"] | settings
@@ -78,8 +79,10 @@ def infer(
         log = finished_log(out, found)
         if log is not None:
             return log
+        clock.add(out)
         failed = mapper.map_scenes(found, job)
-        return finish_map(job, model_dir, calibration, failed)
+        clock.skip()  # the records of the scenes hold their time
+        return finish_map(job, model_dir, calibration, failed, clock)
 
 # %% ../nbs/40_infer.ipynb #246c8394
 def map_or_merge(given: Namespace) -> dict:
@@ -103,7 +106,9 @@ def main(arguments: list[str] | None = None) -> None:
     given = infer_arguments(arguments)
     try:
         log = map_or_merge(given)
+        clock = MapClock()
         write_page(given.out_dir)
+        add_to_log(given.out_dir, clock)
         print(*closing_lines(log, given.out_dir), sep="\n")
         check_complete(log)
     except RTSError as e:

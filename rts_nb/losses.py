@@ -350,6 +350,22 @@ class LossConfig(Section):
         build_loss(self.name, **self.params)
         return self
 
+    def used(
+        self,
+        **runtime,  # as of `build`
+    ) -> dict[str, Any]:
+        """All parameters as the loss uses them: defaults and counted pixels where nothing was given.
+
+        Counts that no mode asks for are left out; where one does, `class_weight` is what it comes to."""
+        known = loss_parameters(self.name)
+        found = known | {name: value for name, value in runtime.items() if name in known} | self.params
+        mode = found.get("mode", found.get("pos_weight"))
+        if isinstance(mode, str):
+            weight = class_weight(mode, found["n_background"], found["n_rts"]).item()
+            return dict(name=self.name, **found, class_weight=weight)
+        counts = ("n_background", "n_rts")
+        return dict(name=self.name) | {name: value for name, value in found.items() if name not in counts}
+
     def build(
         self,
         **runtime,  # such as n_background, n_rts; left out where the loss does not take them

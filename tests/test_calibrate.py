@@ -6,18 +6,26 @@ The executed notebook, looks that nothing resets, what calibration.json holds, o
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from programs import cells_of, outputs_of, papermill, read_json
 
 from rts_nb.calibrate import calibrate, calibrated_run
 from rts_nb.calibration.looks import final_evaluation, looks_of
 from rts_nb.calibration.noise import compare_tta, noise_floor
+from rts_nb.calibration.passes import split_tiles
+from rts_nb.calibration.tables import saved_scores
 from rts_nb.calibration.thresholds import load_calibration
 from rts_nb.core.files import ConfigError, DataError, RTSError, RunError, write_json
 from rts_nb.infer import infer
+from rts_nb.predict.predictor import Predictor
 from rts_nb.runs.examples import quick_run
 from rts_nb.runs.set_aside import set_aside
+from rts_nb.scores.objects import match_objects
+from rts_nb.scores.pixels import sigmoid
 from rts_nb.settings.config import load_config
+from rts_nb.tiles.loading import EvalTiles
 from rts_nb.training.preflight import noise_check
 
 
@@ -294,3 +302,27 @@ def test_runs_of_different_configs_are_compared_on_validation_alone(run, tmp_pat
     assert done.returncode == 0, done.stderr[-2000:]
     assert "seed 43" in out.read_text(encoding="utf-8")
     assert " ± 0.000" in out.read_text(encoding="utf-8")
+
+
+def test_figures_of_a_threshold_are_of_that_very_threshold(run):
+    "Objects, and the pixels of a region, as counting every tile by hand at the chosen threshold gives them."
+    calibration = calibrate(run)
+    scores = saved_scores(run)[1]
+    entry, temperature = calibration["thresholds"]["200"], calibration["temperature"]
+    cfg = load_config(run / "config.yaml")
+    root, tiles = split_tiles(cfg, run, "val")
+    predictor, data = Predictor.from_dir(run, **calibration["predictor"]), EvalTiles(root, tiles, cfg.data)
+    matches, pixels = [], {}
+    for region, item in zip(tiles["RegionName"], data, strict=True):
+        probability = torch.sigmoid(predictor.tiles(item["image"][None]))[0, 0]
+        flagged, label = probability >= sigmoid(entry["logit"]), item["label"][0]
+        matches.append(match_objects(probability, label, sigmoid(entry["logit"]))[:3])
+        hit, all_flagged = pixels.get(region, (0, 0))
+        flagged &= label != 255
+        pixels[region] = hit + int((flagged & (label == 1)).sum()), all_flagged + int(flagged.sum())
+    found = scores.objects.scores(entry["threshold"], 0.3, None, temperature)
+    assert [found.tp, found.fp, found.fn] == np.sum(matches, 0).tolist()
+    for region, (hit, all_flagged) in pixels.items():
+        part = scores.objects.by_region()[region]
+        exact = part.pixel_interval(entry["threshold"], None, temperature, n=20)["precision"].value
+        assert exact == pytest.approx(hit / all_flagged if all_flagged else np.nan, nan_ok=True)

@@ -27,7 +27,7 @@ from ..core.device import DeviceLostError
 from ..core.files import ConfigError, DataError, RTSError, RunError, resolve
 from ..core.jobs import progress, threaded_map
 from .folder import MapJob, clear_unfinished, one_line
-from .scene import map_scene, map_scenes, unfinished_scenes
+from .scene import Meter, map_scene, map_scenes, unfinished_scenes
 from ..predict.predictor import Predictor
 from ..predict.windows import window_starts
 from ..settings.config import PredictSettings
@@ -184,8 +184,9 @@ def map_task(model: tuple, scene: Scene, name: str, job: MapJob) -> LostScene | 
     "Maps a scene in a Ray worker; a LostScene is what comes back, and the worker ends, if its GPU fails."
     if leaving.is_set():
         time.sleep(60)  # this process ends before
+    meter = Meter()  # loading the model is time of the scene that waits for it
     try:
-        map_scene(task_predictor(*model), scene, name, job)
+        map_scene(task_predictor(*model), scene, name, job, meter)
     except DeviceLostError as e:
         leave_worker()
         return LostScene(str(e))

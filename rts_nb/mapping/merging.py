@@ -18,6 +18,7 @@ from ..core.files import RunError, resolve, show_path
 from rts_nb.mapping.folder import (
     LOG,
     MANIFEST,
+    TIMES,
     MapJob,
     changed_settings,
     describe_changes,
@@ -26,7 +27,7 @@ from rts_nb.mapping.folder import (
     map_settings,
     start_map,
 )
-from .log import finish_map
+from .log import MapClock, finish_map, other_seconds
 from .matching import MATCHING_CAVEAT
 from .records import read_records, scene_outputs
 from ..settings.config import load_config
@@ -138,7 +139,7 @@ def merge_maps(
     if not Path(resolve(model)).is_dir():
         way_out = "name its folder with model_dir (--model-dir)"
         raise RunError(f"the model of these maps, {model}, is not here; {way_out}")
-    calibration = load_calibration(model)
+    clock, calibration = MapClock(), load_calibration(model)
     check_model(model, calibration, settings)
     warnings = caveats(calibration) + [MATCHING_CAVEAT] * settings["histogram_matching"]
     failed = merged_failures(found, owners)
@@ -147,4 +148,6 @@ def merge_maps(
         start_map(out, settings)
         computed_in = sorted({log["computed_in"] for _, log in found.values() if log.get("computed_in")})
         job = MapJob(out, work, settings, warnings, "; ".join(computed_in))
-        return finish_map(job, model, calibration, failed)
+        (out / TIMES).unlink(missing_ok=True)  # of an earlier merge
+        clock.add(out, sum(map(other_seconds, found)))
+        return finish_map(job, model, calibration, failed, clock)

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['DIGITS', 'MAP_CONTENT', 'describe_scenes', 'describe_threshold', 'describe_expected', 'map_summary', 'detections',
-           'left_out', 'describe_arctic', 'describe_pixels', 'map_results', 'map_files']
+           'left_out', 'describe_arctic', 'describe_pixels', 'describe_time', 'describe_likeness', 'map_results',
+           'map_files']
 
 # %% ../../nbs/mapping/14_tables.ipynb #743ee5d7
 import os
@@ -17,8 +18,9 @@ import torch
 from ..calibration.thresholds import caveats, load_calibration, operating_point
 from ..core.drawing import describe_commit, describe_price, facts_table
 from ..core.files import resolve, show_path
-from .folder import LOG
+from .folder import LOG, TIMES
 from .log import ARCTIC_KM2
+from .shift import describe_shift
 from ..networks.precision import resolve_precision, run_precision
 from ..predict.predictor import imagery_of_run
 from ..predict.scenes import list_scenes
@@ -45,7 +47,8 @@ def describe_threshold(calibration: dict) -> str:
 def describe_expected(point: dict) -> str:
     "Precision and recall that the calibration found at the threshold, with intervals."
     words = [
-        f"{k} {point[k]:.2f} ({point[f'{k}_ci_low']:.2f} to {point[f'{k}_ci_high']:.2f})" for k in ("precision", "recall")
+        f"{k} {point[k]:.2f} ({point[f'{k}_ci_low']:.2f} to {point[f'{k}_ci_high']:.2f})"
+        for k in ("precision", "recall")
     ]
     if point["weighted"]:
         words.append("weighted")
@@ -106,8 +109,10 @@ def describe_arctic(log: dict) -> str:
     words = [f"{log['arctic_usd']:,} USD"]
     if "budget_usd" in log:
         words.append(f"{log['arctic_usd'] / log['budget_usd']:.1%} of the budget of {log['budget_usd']:,.0f} USD")
-    days = ARCTIC_KM2 / log["km2"] * log["hours"] / 24
+    days = ARCTIC_KM2 / log["km2"] * log.get("hours_in_all", log["hours"]) / 24
     words.append(f"and {days:,.0f} days on one such machine")
+    if "arctic_scenes_usd" in log:
+        words.append(f"of it {log['arctic_scenes_usd']:,} USD for scenes")
     return ", ".join(words)
 
 # %% ../../nbs/mapping/14_tables.ipynb #69f9ee06
@@ -125,12 +130,27 @@ def describe_pixels(log: dict) -> str:
     return ", ".join([*words, f"read at {spans[1]} m ({n_resampled} resampled)"])
 
 
+def describe_time(log: dict) -> str:
+    "How long the scenes of a map took, at which rate, and how long it took in all."
+    seconds = max(log["hours"] * 3600, 1e-9)
+    rate = f"{log['tiles_done'] / seconds:.1f} windows or {log['km2'] / seconds:.2f} km² a second"
+    words = [f"scenes {log['hours']:.3f} h ({seconds:.1f} s), {rate}, on {log['device']}"]
+    if "hours_in_all" in log:
+        words.append(f"in all {log['hours_in_all']:.3f} h ({log['hours_in_all'] * 3600:.1f} s)")
+    return "; ".join(words)
+
+
+def describe_likeness(log: dict) -> str:
+    "Whether a map is like the regions of training, and how far that can be trusted."
+    if log.get("shift_checks"):
+        return describe_shift(log["shift"], log["shift_checks"])
+    return "not judged: no training profile to compare with, or a map of an earlier version"
+
+
 def map_results(log: dict) -> pd.DataFrame:
     "Counts, area, threshold, time and cost of a map, from its log."
-    seconds = max(log["hours"] * 3600, 1e-9)
     windows = f"{log['tiles_done']} predicted, {log['tiles_skipped']} skipped (all nodata)"
     reached = "reached" if log["reachable"] else "NOT reached"
-    rate = f"{log['tiles_done'] / seconds:.1f} windows or {log['km2'] / seconds:.2f} km² a second"
     price = f"{log['cost_usd']:.2f} USD at {describe_price(log['hourly_usd'])}"
     facts = {
         "scenes": f"{log['scenes_done']} done, {len(log['scenes_failed'])} failed",
@@ -140,7 +160,8 @@ def map_results(log: dict) -> pd.DataFrame:
         "total area": f"{log['total_rts_area_m2'] / 1e4:.2f} ha",
         "below minimum area": f"{log['specks_dropped']} detections below {log['min_area_m2']:g} m² dropped",
         "threshold": f"{log['threshold']:.3f}, target precision {reached} at 1:{log['operating_ratio']}",
-        "time": f"{seconds:.1f} s, {rate}, on {log['device']}",
+        "like training": describe_likeness(log),
+        "time": describe_time(log),
         "cost so far": f"{price}, for {log['km2']:.1f} km²",
     }
     if log["arctic_usd"]:
@@ -158,6 +179,7 @@ MAP_CONTENT = {
     "rts.parquet": "the same slumps as GeoParquet",
     "map.html": "interactive map for any browser",
     LOG: "settings, counts, cost, and the record of every scene",
+    TIMES: "seconds that the map took beside its scenes",
 }
 
 # %% ../../nbs/mapping/14_tables.ipynb #843eb2e8

@@ -27,7 +27,7 @@ from ..core.files import DataError, RunError, atomic, resolve, show_path, write_
 from ..core.jobs import progress, rank_and_world, seed_everything
 from ..networks.models import load_weights, save_weights
 from ..runs.directory import class_counts, finished, open_run_data, train_pixels
-from ..runs.environment import environment
+from ..runs.environment import environment, write_installed
 from ..runs.scoring import build_training_profile
 from ..runs.set_aside import check_can_move, set_aside
 from ..runs.tracking import Tracker, epoch_metrics, flat_metrics, log_run_files, run_parameters
@@ -45,7 +45,7 @@ from .memory import describe_peak, measure_peak, memory_explained
 from .preflight import Check, checks_table, preflight_checks
 from .processes import Stop, all_gather, leave_process_group
 from .schedule import planned_seconds, should_stop
-from .trainer import Trainer, cost_so_far, epoch_row
+from .trainer import Trainer, cost_so_far, epoch_row, settings_used
 
 # %% ../../nbs/training/07_loop.ipynb #df2d1090
 def delete_old_best(trainer: Trainer, folder: Path) -> None:
@@ -337,7 +337,8 @@ def describe_run(cfg: Config, run_dir: Path, root, stats: dict, table: pd.DataFr
     "Writes config, statistics, imagery, environment and pre-flight table into the run; the environment of now."
     for folder in ("checkpoints", "figures", "notebooks"):
         (run_dir / folder).mkdir(exist_ok=True)
-    now = environment()
+    now = environment() | dict(used=settings_used(cfg, root))
+    write_installed(run_dir)
     save_config(cfg, run_dir / "config.yaml")
     write_json(run_dir / "normalization_stats.json", stats)
     save_imagery(imagery_of_dataset(root), run_dir)

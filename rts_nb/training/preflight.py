@@ -25,14 +25,15 @@ import torch
 from IPython.display import display
 
 from ..core.device import usable_cores
-from ..core.files import ConfigError, show_path
+from ..core.drawing import describe_commit
+from ..core.files import ConfigError, project_root, show_path
 from ..core.jobs import in_notebook
 from ..networks.cost import fixed_bytes, nondeterministic_operations, training_bytes
 from ..networks.devices import choose_device, cuda_state, sees_nvidia
 from ..networks.models import bare_model
 from ..networks.precision import float32_mode, resolve_precision
-from ..runs.environment import device_name, environment, git_output, version_faults
-from ..runs.tracking import shown_store, tracking_client
+from ..runs.environment import device_name, environment, git_output, git_refusal, version_faults
+from ..runs.tracking import shown_store, store_fault
 from ..settings.config import Config, difference, load_config
 from ..settings.places import differences_of_run, runs_root
 from ..tiles.checks import Fault, check_dataset
@@ -254,7 +255,7 @@ def version_control_state(cfg: Config) -> str:
     "Why the config of that name in configs/, as git has it, is not this one; empty where it is, but for the seed."
     file = f"configs/{cfg.name}.yaml"
     if not git_output("ls-files", file):
-        return f"{file} is not tracked by git here"
+        return git_refusal(project_root()) or f"{file} is not tracked by git here"
     if git_output("status", "--porcelain", file):
         return f"{file} has uncommitted changes"
     try:
@@ -281,12 +282,9 @@ def config_checks(cfg: Config) -> Iterator[Check]:
 
 def code_checks(env: dict) -> Iterator[Check]:
     "Commit, versions, seeds, container."
-    commit = ""
-    if not env["commit"]:
-        commit = "not a git checkout"
-    elif env["dirty"]:
-        commit = f"{env['commit']} with uncommitted changes"
-    yield worst_of("commit", env["commit"], warning=commit)
+    commit = describe_commit(env)
+    is_known = env["commit"] and not env["dirty"] and not env["commit_note"]
+    yield worst_of("commit", commit, warning="" if is_known else commit)
     faults = version_faults()
     versions = f"{len(faults)} differ from requirements.txt: {faults[0]}" if faults else ""
     yield worst_of("versions", "as in requirements.txt", warning=versions)
@@ -295,14 +293,11 @@ def code_checks(env: dict) -> Iterator[Check]:
     yield worst_of("container", "yes", warning=container)
 
 # %% ../../nbs/training/01_preflight.ipynb #68df9580
-def store_check() -> Check:
-    "Whether the tracking store answers; MLflow raises many kinds of errors."
-    lost = ""
-    try:
-        tracking_client().search_experiments(max_results=1)
-    except Exception as e:
-        later = "the run directory keeps everything, and python -m rts_nb.train --collect RUN_DIR logs it later"
-        lost = f"{shown_store()} cannot be reached ({type(e).__name__}); {later}"
+def store_check(cfg: Config) -> Check:
+    "Whether the tracking store answers and takes runs of the experiment; if not, why, in its own words."
+    fault = store_fault(cfg.tracking.experiment)
+    later = "the run directory keeps everything, and python -m rts_nb.train --collect RUN_DIR logs it later"
+    lost = f"{shown_store()}: {fault}; {later}" if fault else ""
     return worst_of("tracking store", shown_store(), warning=lost)
 
 # %% ../../nbs/training/01_preflight.ipynb #h2d1a003
@@ -354,7 +349,7 @@ def preflight_checks(cfg: Config, root, tiles: pd.DataFrame, stats: dict, faults
     yield from machine_checks(cfg)
     yield from config_checks(cfg)
     yield from code_checks(environment())
-    yield store_check()
+    yield store_check(cfg)
     yield noise_check(cfg)
 
 

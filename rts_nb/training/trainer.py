@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['enter_phase', 'cost_so_far', 'train_epoch', 'epoch_row', 'validation_loss', 'averaged_predictor', 'rank_tiles',
            'FiniteScores', 'ValidationCounts', 'watch_tiles', 'gathered', 'watch', 'validate', 'network_of',
-           'optimizer_of', 'epoch_lengths', 'TrainingState', 'loader_of', 'Trainer']
+           'optimizer_of', 'settings_used', 'epoch_lengths', 'TrainingState', 'loader_of', 'Trainer']
 
 # %% ../../nbs/training/05_trainer.ipynb #8061301f
 import copy
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -35,6 +36,7 @@ from ..settings.config import Config
 from ..tiles.layout import pixel_size
 from ..tiles.loading import TrainTiles, contents, ratio_at, train_loader
 from .checkpoints import Progress, load_checkpoint, save_checkpoint
+from .preflight import describe_precision
 from .processes import all_gather, rank_slice
 from .schedule import planned_seconds
 from .steps import BufferCopy, check_finite_weights, forward, rates_of_step, train_step
@@ -240,6 +242,21 @@ def optimizer_of(cfg: Config, model: torch.nn.Module, device: torch.device) -> t
     "AdamW over two groups, encoder and decoder; on a GPU in one kernel, which asks the device nothing."
     groups, fused = parameter_groups(model), device.type == "cuda" or None
     return torch.optim.AdamW(groups, lr=cfg.lr.frozen_lr, weight_decay=cfg.optimizer.weight_decay, fused=fused)
+
+
+def settings_used(cfg: Config, root: str | os.PathLike) -> dict[str, dict]:
+    "Loss (pixels counted at the first ratio), optimiser and precision as a run uses them, by names of the config."
+    counts = class_counts(train_pixels(root), ratio_at(cfg.sampling.curriculum, 1))
+    peak = cfg.lr.base_lr
+    optimizer = dict(
+        name="AdamW",
+        groups="encoder, decoder",
+        encoder_peak_lr=peak * cfg.lr.backbone_lr_multiplier,
+        decoder_peak_lr=peak,
+        weight_decay=cfg.optimizer.weight_decay,
+    )
+    precision = describe_precision(cfg.train.precision, choose_device(cfg.train.device))
+    return dict(loss=cfg.loss.used(**counts), optimizer=optimizer, train=dict(precision_used=precision))
 
 
 def epoch_lengths(cfg: Config, sampler: Any, world: int) -> list[int]:
