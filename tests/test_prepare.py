@@ -21,9 +21,12 @@ import rts_nb.data
 from rts_nb.core.files import DataError, RTSError, write_json
 from rts_nb.data import check_dataset, make_sample, open_dataset, prepare
 from rts_nb.runs.directory import open_run_data
+from rts_nb.scores.objects import label_objects
+from rts_nb.scores.slumps import pieces_of, slumps_of
 from rts_nb.settings.config import load_config
 from rts_nb.tiles.layout import CRS, DataConfig, load_tiles, read_tile
 from rts_nb.tiles.sample import paint, palette_of
+from rts_nb.tiles.slumps import longest_on_ground, slump_records
 
 
 def start_making(root):
@@ -90,6 +93,22 @@ def test_data_card_of_scenes(tmp_path):
     assert text.count("image/png") == 3
     assert text.count("image/jpeg") == 1
     assert set(load_tiles(tmp_path / "rts").RegionName) == {"r0", "r1", "r2", "r3"}
+    assert_slumps_are_whole(tmp_path / "rts", pd.concat(outlines))
+
+
+def assert_slumps_are_whole(root, outlines):
+    "Pieces in tiles of 192 m are put together to the slumps that were outlined, each with its own diameter."
+    tiles = load_tiles(root)
+    tiles = tiles[tiles["positive"]]
+    pieces = [
+        pieces_of(label_objects(read_tile(root, name)["label"] == 1)[0], 3.0, record)
+        for name, record in zip(tiles["Tile_id"], slump_records(root, tiles, 192.0), strict=True)
+    ]
+    slumps = slumps_of(pieces)
+    assert len(slumps) == len(outlines)
+    assert max(len(slump.pieces) for slump in slumps) > 1, "a slump is cut by a tile"
+    expected = sorted(longest_on_ground(outline) for outline in outlines.geometry)
+    assert sorted(slump.metres for slump in slumps) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize(
