@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WEIGHT_MODES', 'LOSSES', 'Weight', 'Pixels', 'WeightMode', 'split_valid', 'MaskedLoss', 'sum_over_ranks',
            'pixel_mean', 'class_weight', 'PixelLoss', 'BalancedBCE', 'Focal', 'soft_counts', 'Tversky', 'FocalDice',
-           'loss_parameters', 'build_loss', 'LossConfig']
+           'loss_parameters', 'build_loss', 'LossConfig', 'parameters_used']
 
 # %% ../nbs/10_losses.ipynb #dc5f354b
 import difflib
@@ -317,7 +317,7 @@ def build_loss(
         _check_known(f"parameter of {name}", parameter, known)
     return LOSSES[name](**params)
 
-# %% ../nbs/10_losses.ipynb #1a09fb6b
+# %% ../nbs/10_losses.ipynb #290f30d0
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Pixels = Annotated[float, Field(ge=0, le=1e18)]
 WeightMode = Literal["linear", "sqrt", "log"]  # WEIGHT_MODES
@@ -350,22 +350,6 @@ class LossConfig(Section):
         build_loss(self.name, **self.params)
         return self
 
-    def used(
-        self,
-        **runtime,  # as of `build`
-    ) -> dict[str, Any]:
-        """All parameters as the loss uses them: defaults and counted pixels where nothing was given.
-
-        Counts that no mode asks for are left out; where one does, `class_weight` is what it comes to."""
-        known = loss_parameters(self.name)
-        found = known | {name: value for name, value in runtime.items() if name in known} | self.params
-        mode = found.get("mode", found.get("pos_weight"))
-        if isinstance(mode, str):
-            weight = class_weight(mode, found["n_background"], found["n_rts"]).item()
-            return dict(name=self.name, **found, class_weight=weight)
-        counts = ("n_background", "n_rts")
-        return dict(name=self.name) | {name: value for name, value in found.items() if name not in counts}
-
     def build(
         self,
         **runtime,  # such as n_background, n_rts; left out where the loss does not take them
@@ -374,3 +358,20 @@ class LossConfig(Section):
         known = loss_parameters(self.name)
         used = {name: value for name, value in runtime.items() if name in known}
         return build_loss(self.name, **(used | self.params))
+
+# %% ../nbs/10_losses.ipynb #150a4368
+def parameters_used(
+    section: LossConfig,
+    **runtime,  # as of `LossConfig.build`
+) -> dict[str, Any]:
+    """Name and parameters of a loss as they are used: defaults and counted pixels where the section gives nothing.
+
+    Counts that no weight mode asks for are left out; where one does, `class_weight` is what it comes to."""
+    known = loss_parameters(section.name)
+    found = known | {name: value for name, value in runtime.items() if name in known} | section.params
+    mode = found.get("mode", found.get("pos_weight"))
+    if isinstance(mode, str):
+        weight = class_weight(mode, found["n_background"], found["n_rts"]).item()
+        return dict(name=section.name, **found, class_weight=weight)
+    counts = ("n_background", "n_rts")
+    return dict(name=section.name) | {name: value for name, value in found.items() if name not in counts}

@@ -31,13 +31,13 @@ from .training.launch import PROGRAM, launch, train_arguments
 from .training.loop import ShowChecks, check_same_run, run_training
 from .training.memory import probe_batch
 from .training.preflight import show_checks
-from .training.processes import Stop, Stopped, all_gather, process_group
+from .training.processes import Stop, Stopped, all_gather, process_group, tell
 
 # %% ../nbs/20_train.ipynb #2234f81b
 def train_here(cfg: Config, run_dir: Path, fresh: bool, by: str, show: ShowChecks | None) -> None:
     "Trains in this process, or as one of several; rank 0 alone holds the directory."
     with contextlib.ExitStack() as held:
-        stop = held.enter_context(Stop())
+        stop = held.enter_context(Stop(fresh))
         held.enter_context(process_group(on_gpu=cfg.train.device != "cpu" and torch.cuda.is_available()))
         leads = rank_and_world()[0] == 0
         if leads:
@@ -143,11 +143,14 @@ def main(arguments: list[str] | None = None) -> None:
     "`python -m rts_nb.train`: trains as the notebook does, finds the largest batch, or collects reports."
     forgiving_output()
     try:
-        print(run_command(arguments))
+        said = run_command(arguments)
+        if not tell("finished", said):
+            print(said)
     except RTSError as e:
-        sys.exit(f"{PROGRAM}: {e}")
+        sys.exit(1 if tell("error", str(e), type=type(e).__name__) else f"{PROGRAM}: {e}")
     except Stopped as e:
-        print(f"{PROGRAM}: {e}", file=sys.stderr)
+        if not tell("stopped", str(e)):
+            print(f"{PROGRAM}: {e}", file=sys.stderr)
         sys.exit(e.status)
 
 # %% ../nbs/20_train.ipynb #23cd05d3

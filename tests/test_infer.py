@@ -6,19 +6,26 @@ Three kills here; RTS_KILLS=10 for ten, at moments drawn anew from RTS_KILL_SEED
 import os
 import random
 import resource
+import shutil
 import signal
 import time
 
 import geopandas as gpd
+import numpy as np
 import pytest
 import rasterio
 from programs import cells_of, last_line, outputs_of, papermill, read_json
-from toy_map import RASTERS, SIDE, copy_scenes, cut_off, make_place, start_map, unfinished_files
+from rasterio.transform import from_origin
+from toy_map import PIXEL_M, RASTERS, SIDE, copy_scenes, cut_off, make_place, start_map, unfinished_files
 
+from rts_nb.core.files import write_json
 from rts_nb.infer import infer
 from rts_nb.mapping.examples import map_digests
 from rts_nb.mapping.rasters import cog_faults
+from rts_nb.mapping.tables import map_results
+from rts_nb.predict.profile import as_line, image_profile
 from rts_nb.tiles.layout import write_raster
+from rts_nb.tiles.sample import paint, palette_of
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +109,7 @@ def test_killed_run_goes_on_to_the_same_map(place, whole, seconds, tmp_path, k):
     assert map_digests(out) == map_digests(whole)
     assert write_times(times) == times, "finished scenes are not done again"
     assert log["scenes_done"] == 6
+    assert log["hours_in_all"] * 3600 > sum(record["seconds"] for record in log["scenes"])
     assert gpd.read_parquet(out / "rts.parquet").rts_id.is_unique
     assert not unfinished_files(out), "nothing unfinished is left behind"
 
@@ -184,3 +192,48 @@ def test_notebook_makes_the_same_map(place, whole, tmp_path):
     text = outputs_of(cells_of(report))
     assert "20 million km" in text
     assert "NOT reached" in text
+
+
+def paint_profile(n_regions=12, n_tiles=6):
+    "A training profile of painted regions; its scores are of two regions, too few to judge by."
+    rng = np.random.default_rng(8)
+    palettes = [palette_of(rng) for _ in range(n_regions)]
+    tiles = [paint(rng, 64, 64, palette)[0] for palette in palettes for _ in range(n_tiles)]
+    regions = [f"region {r:02d}" for r in range(n_regions) for _ in range(n_tiles)]
+    bands = image_profile(tiles, ["red", "green", "blue"], regions)
+    line = as_line(np.eye(56, dtype=int)[20] * 64**2)
+    scores = dict(logit=list(range(56)), weights=[1.0, 1.0], tiles=[line, line], regions=["a", "b"])
+    return dict(tile_pixels=64**2, bands=bands, scores=scores)
+
+
+def paint_scene(path, brighter=1.0):
+    "A raster of a new region, as bright as painted or brighter."
+    rng = np.random.default_rng(9)
+    rgb = paint(rng, 192, 192, palette_of(rng))[0]
+    write_raster(path, (rgb * brighter).clip(0, 255).astype("u1"), from_origin(-2e6, -1e5, PIXEL_M, PIXEL_M))
+    return path
+
+
+def test_map_like_training_is_quiet_and_a_brighter_one_warns(place, tmp_path):
+    model, profile = shutil.copytree(place / "model", tmp_path / "model"), paint_profile()
+    write_json(model / "training_profile.json", profile)
+    quiet = infer(model, paint_scene(tmp_path / "like.tif"), tmp_path / "quiet")
+    loud = infer(model, paint_scene(tmp_path / "bright.tif", 1.4), tmp_path / "loud")
+    check = quiet["shift_checks"]["imagery"]
+    assert (check["regions"], check["nominal_rate"], check["judged"]) == (12, round(1 / 13, 4), True)
+    assert not any(row["shifted"] for row in quiet["shift"].values()), quiet["shift"]
+    assert quiet["shift_checks"]["scores"]["reason"] == "2 regions to judge by, expected at least 3"
+    assert any(row["shifted"] for row in loud["shift"].values()), loud["shift"]
+    assert loud["warnings"][:-1] == quiet["warnings"]
+    assert "nominal 1 in 13" in loud["warnings"][-1]
+    assert map_results(loud).loc["like training"].item().startswith("shifted")
+
+
+def test_profile_of_an_earlier_version_judges_nothing(place, tmp_path):
+    model, profile = shutil.copytree(place / "model", tmp_path / "model"), paint_profile()
+    for histogram in (*profile["bands"].values(), profile["scores"]):
+        del histogram["regions"]
+    write_json(model / "training_profile.json", profile)
+    log = infer(model, place / "scenes" / "s0.tif", tmp_path / "map")
+    assert {row["shifted"] for row in log["shift"].values()} == {None}
+    assert "not judged: profile of an earlier version" in map_results(log).loc["like training"].item()

@@ -27,7 +27,9 @@ def fake_python(folder, *version):
     program = folder / "bin" / f"python{version[0]}.{version[1]}"
     program.parent.mkdir(parents=True)
     text = ".".join(map(str, version))
-    program.write_text(FAKE_PYTHON.format(python=sys.executable, version=version, text=text, prefix=str(folder)))
+    program.write_text(
+        FAKE_PYTHON.format(python=sys.executable, version=version, text=text, prefix=str(folder)), encoding="utf-8"
+    )
     program.chmod(0o755)
     return program
 
@@ -87,9 +89,9 @@ def test_a_typed_path_is_of_the_folder_where_it_is_typed(tmp_path):
     mine.mkdir()
     (mine / "sample.yaml").write_text("name: mine\ntrain:\n  epoch: 3\n", encoding="utf-8")
     done = run_there(tmp_path, "-m", "rts_nb.train", "--config", "configs/sample.yaml")
-    assert "data is not given" in last_line(done.stderr), "the one of the folder, not of the project"
+    assert "is not given; extend" in last_line(done.stderr), "the one of the folder, not of the project"
     done = run_there(tmp_path, ROOT / "check_data.py", "--config", "configs/sample.yaml")
-    assert "data is not given" in last_line(done.stderr)
+    assert "is not given; extend" in last_line(done.stderr)
     done = run_there(tmp_path, "-m", "rts_nb.train", "--config", "configs/absent.yaml")
     assert f"is missing (looked up from {tmp_path} and from {ROOT}); configs/ has" in last_line(done.stderr)
     done = run_there(tmp_path, "-m", "rts_nb.train", "--config", "configs/test.yaml", "--seed", "-1")

@@ -1,5 +1,6 @@
 """The program as its users run it: papermill from the root, bad input, public images."""
 
+import json
 import os
 import shutil
 import sys
@@ -41,6 +42,10 @@ def test_train_with_another_seed_leaves_a_report(tmp_path):
     expected = read_json(run / "notebooks" / "expected.json")
     assert expected["20_train"]["path"] == str(out), "the run knows where its report is"
 
+    for file in run.rglob("*.json"):
+        json.loads(file.read_text(encoding="utf-8"), parse_constant=pytest.fail)  # NaN and Infinity are not JSON
+    assert (run / "requirements-installed.txt").read_text(encoding="utf-8").count("==") > 50
+
     # the next thing that touches the run collects it
     run_program(sys.executable, "-m", "rts_nb.train", "--collect", run, check=True)
     assert (run / "notebooks" / "20_train.ipynb").exists()
@@ -48,8 +53,12 @@ def test_train_with_another_seed_leaves_a_report(tmp_path):
     tracked = client.get_run(run_id)
     assert tracked.info.status == "FINISHED"
     assert tracked.data.params["seed"] == "43"
+    used = {name: tracked.data.params[name] for name in ("loss.lambda_dice", "optimizer.name", "train.precision_used")}
+    assert used["loss.lambda_dice"] == "1.0" and used["optimizer.name"] == "AdamW", "as used, not as left open"
+    assert used["train.precision_used"].startswith(("fp32", "bf16")), used
     assert [f.path for f in client.list_artifacts(run_id, "notebooks")] == ["notebooks/20_train.ipynb"]
-    assert "model.safetensors" in [f.path for f in client.list_artifacts(run_id)]
+    artifacts = {f.path for f in client.list_artifacts(run_id)}
+    assert {"model.safetensors", "requirements.txt", "requirements-installed.txt"} <= artifacts
 
 
 @pytest.mark.parametrize(

@@ -116,7 +116,8 @@ def with_interval(entry: dict[str, Any], name: str) -> str:
     "A value and its interval as text; an undefined precision means that nothing was predicted."
     if is_missing(entry[name]):
         return "nothing predicted"
-    return f"{entry[name]:.3f} ({entry[f'{name}_ci_low']:.3f} … {entry[f'{name}_ci_high']:.3f})"
+    low, high = (number_text(entry[f"{name}_ci_{end}"]) for end in ("low", "high"))
+    return f"{entry[name]:.3f} ({low} … {high})"
 
 
 def threshold_table(calibration: dict[str, Any]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from .passes import Scores
 from .temperature import TEMPERATURES, is_at_bound
-from ..core.files import DataError, RunError, resolve, show_path
+from ..core.files import DataError, RunError, null_as_nan, resolve, show_path
 from ..scores.histogram import tiles_found
 from ..scores.pixels import OperatingPoint
 from ..scores.resampling import Interval
@@ -80,7 +80,8 @@ def load_calibration(run_dir: str | os.PathLike) -> dict[str, Any]:
     if lacking:
         found = f"{show_path(file)} lacks {lacking}: an earlier version wrote it"
         raise RunError(f"{found}; calibrate again with nbs/30_calibrate.ipynb")
-    return calibration
+    figures = ("thresholds", "regions", "field")
+    return calibration | {part: null_as_nan(calibration[part]) for part in figures if part in calibration}
 
 # %% ../../nbs/calibration/03_thresholds.ipynb #ec6d9ac0
 def operating_point(calibration: dict[str, Any], region="") -> dict[str, Any]:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+from torch.distributed import DistBackendError
 
 from .files import RunError
 
@@ -30,7 +31,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     "Whether an error says that memory did not suffice, on a CPU or a GPU."
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in OUT_OF_MEMORY)
+    if type(error) not in (RuntimeError, torch.AcceleratorError, DistBackendError):
+        return False  # a more exact type of torch's, or an error of this package that quotes another one
+    return any(words in str(error).lower() for words in OUT_OF_MEMORY)
 
 # %% ../../nbs/core/07_device.ipynb #9deff030
 class DeviceLostError(RunError):

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['RAW_FILE_VRT', 'RTSError', 'DataError', 'ConfigError', 'RunError', 'first_line', 'project_root', 'is_virtual',
            'resolve', 'file_of', 'show_path', 'is_there', 'typed_path', 'lookup_note', 'find_input', 'read_umask',
-           'apply_umask', 'atomic', 'finite_or_null', 'write_json', 'read_virtual_bytes', 'read_text', 'digest']
+           'apply_umask', 'atomic', 'finite_or_null', 'null_as_nan', 'write_json', 'read_virtual_bytes', 'read_text',
+           'digest']
 
 # %% ../../nbs/core/00_files.ipynb #2279da94
 import contextlib
@@ -160,6 +161,17 @@ def finite_or_null(content: Any) -> Any:
         return {key: finite_or_null(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
         return [finite_or_null(value) for value in content]
+    return content
+
+
+def null_as_nan(content: Any) -> Any:
+    "The way back for figures that were read, and nothing but figures: null, at any depth, is NaN."
+    if content is None:
+        return math.nan
+    if isinstance(content, dict):
+        return {key: null_as_nan(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [null_as_nan(value) for value in content]
     return content
 
 

@@ -93,7 +93,7 @@ def map_cost(records: Sequence[dict], cost: CostConfig, seconds=0.0) -> dict:
 
 # %% ../../nbs/mapping/11_log.ipynb #47346964
 def map_shift(model_dir: str | os.PathLike, records: Sequence[dict]) -> Shift | None:
-    "The shift of a map against training; None where there is nothing to compare with."
+    "The shift of a map against training; None without a profile, and for a map without any pixel."
     profile = load_training_profile(model_dir)
     histograms = sum_histograms(profile, records)
     if profile is None or histograms is None or not histograms.scores.any():

@@ -22,7 +22,7 @@ from shapely import Polygon
 
 from .folder import MapJob
 from .geodesy import geodesic_size, to_degrees
-from .smoothing import pixel_polygons, smooth_outline
+from .smoothing import pixel_polygons, place_outline, smooth_outline
 from ..predict.windows import window_starts
 from ..settings.config import PredictSettings
 from ..tiles.layout import CRS
@@ -150,7 +150,7 @@ def find_slumps(job: MapJob, name: str, settings: PredictSettings) -> gpd.GeoDat
     on_map = [shapely.affinity.affine_transform(polygon, to_map) for polygon in polygons]
     rows = []
     for k, polygon in enumerate(polygons):
-        outline = shapely.affinity.affine_transform(smooth_outline(polygon), to_map)
+        outline = place_outline(smooth_outline(polygon), lambda shape: shapely.affinity.affine_transform(shape, to_map))
         tiles = [f"{name}_r{i:04d}_c{j:04d}" for i, j in touched_windows(polygon, found["shape"], settings)]
         row = dict(
             rts_id=f"{name}-{k + 1:04d}",

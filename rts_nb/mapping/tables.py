@@ -144,7 +144,7 @@ def describe_likeness(log: dict) -> str:
     "Whether a map is like the regions of training, and how far that can be trusted."
     if log.get("shift_checks"):
         return describe_shift(log["shift"], log["shift_checks"])
-    return "not judged: no training profile to compare with, or a map of an earlier version"
+    return "not judged: no profile of training with this map's histograms, or no pixel with data"
 
 
 def map_results(log: dict) -> pd.DataFrame:

@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 
-from ..core.files import DataError, RunError, resolve, show_path
+from ..core.files import DataError, RunError, null_as_nan, resolve, show_path
 from ..data import prepare
 from ..settings.config import Config, load_config
 from ..tiles.layout import load_tiles
@@ -88,13 +88,15 @@ def finished(run_dir: str | os.PathLike) -> bool:
 
 
 def load_run(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
-    "Config and metrics of a finished run; RunError names what is missing."
+    "Config and metrics of a finished run, undefined figures NaN; RunError names what is missing."
     folder = Path(resolve(run_dir))
     for name in NEEDED_FILES:
         if not (folder / name).exists():
             found = f"{show_path(folder)} has no {name}; it is not a finished run"
             raise RunError(f"{found}: train it with nbs/20_train.ipynb")
-    return load_config(folder / "config.yaml"), json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    figures = {part: null_as_nan(metrics[part]) for part in ("best", "validations", "regions") if part in metrics}
+    return load_config(folder / "config.yaml"), metrics | figures
 
 # %% ../../nbs/runs/01_directory.ipynb #731f30a0
 def open_run_data(cfg: Config) -> tuple[Any, pd.DataFrame, dict]:

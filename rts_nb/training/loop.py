@@ -43,7 +43,7 @@ from ..tiles.loading import ratio_at
 from .checkpoints import Progress, best_of, best_weights, checkpoints_in, resume
 from .memory import describe_peak, measure_peak, memory_explained
 from .preflight import Check, checks_table, preflight_checks
-from .processes import Stop, all_gather, leave_process_group
+from .processes import Stop, all_gather, leave_process_group, tell
 from .schedule import planned_seconds, should_stop
 from .trainer import Trainer, cost_so_far, epoch_row, settings_used
 
@@ -152,8 +152,9 @@ def run_epochs(trainer: Trainer, folder: Path, tracker: Tracker, stop: Stop, clo
     with progress(total=epochs, desc="training", unit="epoch", **options) as bar:
         while has_more_epochs(trainer):
             run_epoch(trainer, folder, tracker, stop, bar, clock)
-            if several and trainer.leads:  # read by the process that started these
-                print(f"epoch {trainer.epoch} of {epochs}: {cost_so_far(trainer)}", flush=True)
+            cost = cost_so_far(trainer)
+            if several and trainer.leads and not tell("epoch", cost, epoch=trainer.epoch):
+                print(f"epoch {trainer.epoch} of {epochs}: {cost}", flush=True)
     if trainer.leads and stop.asked:
         stop.now(f" after epoch {trainer.epoch}")
 

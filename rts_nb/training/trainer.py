@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ..core.files import RunError
 from ..core.jobs import rank_and_world
+from ..losses import parameters_used
 from ..networks.devices import choose_device, synchronized
 from ..networks.models import build_model, freeze_encoder, make_ema, parameter_groups
 from ..networks.precision import loss_scaler, resolve_precision
@@ -256,7 +257,7 @@ def settings_used(cfg: Config, root: str | os.PathLike) -> dict[str, dict]:
         weight_decay=cfg.optimizer.weight_decay,
     )
     precision = describe_precision(cfg.train.precision, choose_device(cfg.train.device))
-    return dict(loss=cfg.loss.used(**counts), optimizer=optimizer, train=dict(precision_used=precision))
+    return dict(loss=parameters_used(cfg.loss, **counts), optimizer=optimizer, train=dict(precision_used=precision))
 
 
 def epoch_lengths(cfg: Config, sampler: Any, world: int) -> list[int]:
