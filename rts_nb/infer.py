@@ -60,9 +60,8 @@ def infer(
     **settings,  # of the predictor: batch_size and overlap freely, others only as calibrated
 ) -> dict:
     "Maps the scenes and gives the content of inference_log.json; scenes that failed are listed in it."
-    clock = MapClock()
     check_engine(engine)
-    calibration = load_calibration(model_dir)
+    clock, calibration = MapClock(), load_calibration(model_dir)
     settings = calibration["predictor"] | settings
     check_settings(calibration, load_config(Path(resolve(model_dir)) / "config.yaml").predict.replace(**settings))
     found = list_scenes(scenes, **reading_options(rgb_bands, valid_mask, dem, channel_sources))
@@ -76,8 +75,7 @@ def infer(
         job = MapJob(out, work, map_settings(model_dir, calibration, *shared), warnings, mapper.computed_in)
         with explain_write_errors(out, "its manifest"):
             start_map(out, job.settings, fresh)
-        log = finished_log(out, found)
-        if log is not None:
+        if log := finished_log(out, found):
             return log
         clock.add(out)
         failed = mapper.map_scenes(found, job)

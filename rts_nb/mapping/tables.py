@@ -115,7 +115,7 @@ def describe_arctic(log: dict) -> str:
         words.append(f"of it {log['arctic_scenes_usd']:,} USD for scenes")
     return ", ".join(words)
 
-# %% ../../nbs/mapping/14_tables.ipynb #69f9ee06
+# %% ../../nbs/mapping/14_tables.ipynb #a38b7bab
 def describe_pixels(log: dict) -> str:
     "Pixel sizes of training and of the scenes of a map, on the ground and as they were read."
     trained = log.get("imagery", {}).get("pixel_m")
@@ -129,7 +129,7 @@ def describe_pixels(log: dict) -> str:
     words = [f"training {trained:g} m" if trained else "training: any", f"scenes {spans[0]} m on the ground"]
     return ", ".join([*words, f"read at {spans[1]} m ({n_resampled} resampled)"])
 
-
+# %% ../../nbs/mapping/14_tables.ipynb #81721f0b
 def describe_time(log: dict) -> str:
     "How long the scenes of a map took, at which rate, and how long it took in all."
     seconds = max(log["hours"] * 3600, 1e-9)
