@@ -131,7 +131,7 @@ def calibrate(
         result |= dict(target_precision=target_precision, precision_of=precision_of)
         result |= promised | basis_of(scores, predictor, prepare(cfg.data)) | effect
         result |= dict(unit=entry["unit"], n_units=entry["n_units"])
-        result["field"] = expected_at_prevalence(scores, entry["threshold"], T, prevalence)
+        result["field"] = expected_at_prevalence(scores, entry["logit"], prevalence)
         result["prior_shift"] = dict(applied=offered[str(prior_shift_to)] if prior_shift_to else 0.0, offered=offered)
         result["cost"] = cost_of_calibration(started, cfg) | dict(passes=scores.info["seconds"])
         scores.histogram.save(folder / "calibration_scores.npz")

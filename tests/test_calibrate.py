@@ -23,7 +23,6 @@ from rts_nb.predict.predictor import Predictor
 from rts_nb.runs.examples import quick_run
 from rts_nb.runs.set_aside import set_aside
 from rts_nb.scores.objects import match_objects
-from rts_nb.scores.pixels import sigmoid
 from rts_nb.settings.config import load_config
 from rts_nb.tiles.loading import EvalTiles
 from rts_nb.training.preflight import noise_check
@@ -308,21 +307,22 @@ def test_figures_of_a_threshold_are_of_that_very_threshold(run):
     "Objects, and the pixels of a region, as counting every tile by hand at the chosen threshold gives them."
     calibration = calibrate(run)
     scores = saved_scores(run)[1]
-    entry, temperature = calibration["thresholds"]["200"], calibration["temperature"]
+    entry = calibration["thresholds"]["200"]
     cfg = load_config(run / "config.yaml")
     root, tiles = split_tiles(cfg, run, "val")
     predictor, data = Predictor.from_dir(run, **calibration["predictor"]), EvalTiles(root, tiles, cfg.data)
     matches, pixels = [], {}
     for region, item in zip(tiles["RegionName"], data, strict=True):
-        probability = torch.sigmoid(predictor.tiles(item["image"][None]))[0, 0]
-        flagged, label = probability >= sigmoid(entry["logit"]), item["label"][0]
-        matches.append(match_objects(probability, label, sigmoid(entry["logit"]))[:3])
+        logits, label = predictor.tiles(item["image"][None])[0, 0], item["label"][0]
+        flagged = logits >= entry["logit"]
+        certain = torch.where(flagged, torch.sigmoid(logits.double()), 0.0)  # float64: no two scores are one
+        matches.append(match_objects(certain, label, 1e-9)[:3])
         hit, all_flagged = pixels.get(region, (0, 0))
         flagged &= label != 255
         pixels[region] = hit + int((flagged & (label == 1)).sum()), all_flagged + int(flagged.sum())
-    found = scores.objects.scores(entry["threshold"], 0.3, None, temperature)
+    found = scores.objects.scores(entry["logit"], 0.3)
     assert [found.tp, found.fp, found.fn] == np.sum(matches, 0).tolist()
     for region, (hit, all_flagged) in pixels.items():
         part = scores.objects.by_region()[region]
-        exact = part.pixel_interval(entry["threshold"], None, temperature, n=20)["precision"].value
+        exact = part.pixel_interval(entry["logit"], n=20)["precision"].value
         assert exact == pytest.approx(hit / all_flagged if all_flagged else np.nan, nan_ok=True)

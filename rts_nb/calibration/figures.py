@@ -73,7 +73,7 @@ def supported_curve(scores: Scores, calibration: dict[str, Any], ratio: int) -> 
         needed = min(FEWEST_TILES, histogram.n_tiles.positive)
         is_firm = (curve.recall >= LEAST_RECALL) & (tiles_found(histogram, curve.logit) >= needed)
         return curve.recall, curve.precision, is_firm
-    points = [scores.objects.scores(float(t), 0.3, ratio) for t in scores.objects.thresholds[::-1]]
+    points = [scores.objects.scores(float(logit), 0.3, ratio) for logit in scores.objects.logits[::-1]]
     points = [point for point in points if point.tp + point.fp]
     columns = [(point.recall, point.precision, point.tp >= FEWEST_TILES) for point in points]
     recall, precision, is_firm = (np.array(column) for column in zip(*columns, strict=True))

@@ -17,7 +17,7 @@ from ..scores.counts import ObjectCounts
 from ..scores.histogram import ScoreHistogram
 from ..scores.resampling import Interval
 
-# %% ../../nbs/calibration/04_regions.ipynb #a9f0acad
+# %% ../../nbs/calibration/04_regions.ipynb #a69743ea
 def region_scores(scores: Scores) -> dict[str, Scores]:
     "The scores of each region, by name."
     objects = scores.objects.by_region()
@@ -29,9 +29,7 @@ def with_bounds(name: str, interval: Interval) -> dict[str, float]:
     return {name: interval.value, f"{name}_ci_low": interval.low, f"{name}_ci_high": interval.high}
 
 
-def region_rows(
-    scores: Scores, entry: dict[str, Any], ratio: float, temperature: float, precision_of="pixels"
-) -> dict[str, dict]:
+def region_rows(scores: Scores, entry: dict[str, Any], ratio: float, precision_of="pixels") -> dict[str, dict]:
     """By region: tiles, PR-AUC, precision and recall of an entry's threshold, at the ratio where there are both kinds.
 
     Objects, and with them the pixels of each tile, must have been counted at that threshold."""
@@ -39,7 +37,7 @@ def region_rows(
     for name, part in region_scores(scores).items():
         at = ratio if min(part.histogram.n_tiles) else None
         counted = part.objects.pixel_interval if precision_of == "pixels" else part.objects.threshold_interval
-        sure = counted(entry["threshold"], at, temperature, 300)
+        sure = counted(entry["logit"], at, 300)
         row = part.histogram.n_tiles._asdict() | dict(ratio=at, pr_auc=part.histogram.pr_auc(at).value)
         row |= dict(n_units=sure["precision"].n_units, unit=sure["precision"].unit)
         rows[name] = row | with_bounds("precision", sure["precision"]) | with_bounds("recall", sure["recall"])
@@ -89,11 +87,11 @@ def ratio_at_prevalence(histogram: ScoreHistogram, prevalence: float) -> float:
         raise ConfigError(f"prevalence is {prevalence:g}; {expected}")
     return float((rts / prevalence - rts - near) / far)
 
-# %% ../../nbs/calibration/04_regions.ipynb #a30c5366
+# %% ../../nbs/calibration/04_regions.ipynb #1a7c74ed
 def as_weighted(scores: Scores) -> tuple[ScoreHistogram, ObjectCounts]:
     "Both structures with weighted negatives, so that any ratio is exact."
     objects = scores.objects
-    empty = ObjectCounts(objects.thresholds, objects.ious, objects.pixel_size, "weight")
+    empty = ObjectCounts(objects.logits, objects.ious, objects.pixel_size, "weight")
     return ScoreHistogram("weight") + scores.histogram, empty + objects
 
 
@@ -102,14 +100,14 @@ def bounds_of(interval: Interval) -> dict[str, float]:
     return dict(value=interval.value, low=interval.low, high=interval.high)
 
 
-def expected_at_prevalence(
-    scores: Scores, threshold: float, temperature: float, prevalence: float, n=1000
-) -> dict[str, Any]:
-    "Precision and recall of pixels and objects and false detections per 1,000 km² at a prevalence, with intervals."
+def expected_at_prevalence(scores: Scores, logit: float, prevalence: float, n=1000) -> dict[str, Any]:
+    """Precision and recall of pixels and objects and false detections per 1,000 km² at a prevalence, with intervals.
+
+    Objects must have been counted at the logit (before temperature)."""
     histogram, objects = as_weighted(scores)
     ratio = ratio_at_prevalence(histogram, prevalence)
-    of_pixels = histogram.threshold_interval(threshold, ratio, temperature, n)
-    of_objects = objects.threshold_interval(threshold, ratio, temperature, n)
+    of_pixels = objects.pixel_interval(logit, ratio, n)
+    of_objects = objects.threshold_interval(logit, ratio, n)
     false_per_tile = bounds_of(of_objects["false_per_tile"])
     return dict(
         prevalence=prevalence,

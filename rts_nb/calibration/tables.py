@@ -113,9 +113,9 @@ def noise_table(noise: dict[str, Any], used: float) -> pd.DataFrame:
 
 # %% ../../nbs/calibration/07_tables.ipynb #37f50387
 def with_interval(entry: dict[str, Any], name: str) -> str:
-    "A value and its interval as text; an undefined precision means that nothing was predicted."
+    "A value and its interval as text; undefined precision: nothing was predicted, recall: there is nothing to find."
     if is_missing(entry[name]):
-        return "nothing predicted"
+        return "nothing to find" if name.endswith("recall") else "nothing predicted"
     low, high = (number_text(entry[f"{name}_ci_{end}"]) for end in ("low", "high"))
     return f"{entry[name]:.3f} ({low} … {high})"
 
@@ -193,6 +193,8 @@ def saved_scores(run_dir: str | os.PathLike) -> tuple[dict[str, Any], Scores]:
 # %% ../../nbs/calibration/07_tables.ipynb #9a6036fb
 def verdict_text(row: dict[str, Any], promised: float) -> str:
     "The verdict on a promised precision, with the units that would tell where those there are cannot."
+    if not row.get("positive", 1):
+        return "no slump in it: nothing was promised of such a region"
     ends = (row[f"precision{end}"] for end in ("", "_ci_low", "_ci_high"))
     precision, low, high = (math.nan if is_missing(value) else value for value in ends)
     verdict = verdict_on(promised, precision, low, high, row["n_units"])
@@ -214,7 +216,7 @@ def calibration_region_table(run_dir: str | os.PathLike) -> pd.DataFrame:
     ratio, unit = calibration["operating_ratio"], calibration["precision_of"]
     entry = calibration["thresholds"][str(ratio)]
     rows = {}
-    for name, row in region_rows(scores, entry, ratio, calibration["temperature"], unit).items():
+    for name, row in region_rows(scores, entry, ratio, unit).items():
         rows[name] = {
             "positive": row["positive"],
             "negative": row["negative"],

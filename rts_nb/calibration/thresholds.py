@@ -6,7 +6,7 @@
 __all__ = ['FEWEST_TILES', 'LEAST_RECALL', 'UNITS', 'NEEDED_KEYS', 'SHORTFALL', 'point_and_intervals', 'threshold_entry',
            'load_calibration', 'operating_point', 'caveats', 'Verdict', 'verdict_on']
 
-# %% ../../nbs/calibration/03_thresholds.ipynb #ecf4cea2
+# %% ../../nbs/calibration/03_thresholds.ipynb #dcb64323
 import json
 import math
 import os
@@ -17,10 +17,10 @@ from .passes import Scores
 from .temperature import TEMPERATURES, is_at_bound
 from ..core.files import DataError, RunError, null_as_nan, resolve, show_path
 from ..scores.histogram import tiles_found
-from ..scores.pixels import OperatingPoint
+from ..scores.pixels import OperatingPoint, sigmoid
 from ..scores.resampling import Interval
 
-# %% ../../nbs/calibration/03_thresholds.ipynb #3d1b7e4a
+# %% ../../nbs/calibration/03_thresholds.ipynb #dc09e700
 FEWEST_TILES = 5
 LEAST_RECALL = 0.01
 UNITS = ("pixels", "objects")
@@ -33,12 +33,12 @@ def point_and_intervals(
     if precision_of == "pixels":
         evidence = dict(fewest_tiles=FEWEST_TILES, least_recall=LEAST_RECALL)
         point = scores.histogram.threshold_at_precision(target, ratio, temperature, **evidence)
-        return point, scores.histogram.threshold_interval(point.threshold, ratio, temperature)
+        return point, scores.histogram.threshold_interval(float(sigmoid(point.logit)), ratio)
     try:
         point = scores.objects.threshold_at_precision(target, ratio, temperature, fewest=FEWEST_TILES)
     except ValueError as e:
         raise DataError(f"precision of objects: {e}; calibrate on precision_of=pixels") from None
-    return point, scores.objects.threshold_interval(point.threshold, ratio, temperature)
+    return point, scores.objects.threshold_interval(point.logit, ratio)
 
 
 def threshold_entry(

@@ -39,7 +39,7 @@ def git_output(*arguments: str) -> str | None:
 # %% ../../nbs/runs/00_environment.ipynb #115e1d3b
 def git_refusal(root: Path) -> str:
     "Why git does not answer for a project that has a repository, and the way out; empty where it does, or has none."
-    if not any((folder / ".git").exists() for folder in (root, *root.parents)):
+    if not (root / ".git").exists():
         return ""
     done = run_git("rev-parse", "HEAD")
     if done is None:
@@ -53,9 +53,10 @@ def git_refusal(root: Path) -> str:
 
 def read_commit(root: Path | None = None) -> dict[str, Any]:
     "`commit`, `dirty` (None where nobody can tell) and `commit_note`: why the commit is unknown or not checked."
-    stated = os.environ.get("RTS_COMMIT") or None
-    commit, refusal = git_output("rev-parse", "--short=12", "HEAD"), git_refusal(root or project_root())
-    if commit:
+    stated, root = os.environ.get("RTS_COMMIT") or None, (root or project_root()).resolve()
+    commit, refusal = git_output("rev-parse", "--short=12", "HEAD"), git_refusal(root)
+    top = git_output("rev-parse", "--show-toplevel")
+    if commit and top and Path(top).resolve() == root:
         changes = git_output("status", "--porcelain")
         note = "git does not say whether there are changes" if changes is None else ""
         return dict(commit=commit, dirty=None if changes is None else bool(changes), commit_note=note)

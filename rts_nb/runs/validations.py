@@ -136,7 +136,7 @@ def pr_auc_interval(histogram: ScoreHistogram, ratio: float | None, n: int = 100
 
 def set_intervals(histogram: ScoreHistogram, objects: ObjectCounts, ratio: float | None, n: int) -> dict[str, Any]:
     "[low, high] of the figures at 0.5 and of PR-AUC, by the names of ratio_metrics and object_metrics; and the unit."
-    of_pixels, of_objects = objects.pixel_interval(0.5, ratio, n=n), objects.threshold_interval(0.5, ratio, n=n)
+    of_pixels, of_objects = objects.pixel_interval(0.0, ratio, n=n), objects.threshold_interval(0.0, ratio, n=n)
     sure = dict(pr_auc=pr_auc_interval(histogram, ratio, n))
     sure |= {name: of_pixels[name] for name in ("iou", "f1", "precision", "recall")}
     sure |= {f"object_{name}": of_objects[name] for name in ("precision", "recall", "f1")}

@@ -37,7 +37,7 @@ from rts_nb.scores.resampling import (
 from .slumps import Slump, slumps_of
 from .tiles import TileTable, needs_weight, tile_weights
 
-# %% ../../nbs/scores/10_counts.ipynb #1f12778d
+# %% ../../nbs/scores/10_counts.ipynb #b44366fd
 def object_weights(table: ObjectTable, ratio: float | None = None) -> np.ndarray:
     "The weight of each tile at the ratio, in a resample times how often it counts: float64 (tiles,)."
     if table.times is None:
@@ -56,13 +56,14 @@ def iou_index(table: ObjectTable, iou: float) -> int:
     return table.ious.index(iou)
 
 
-def counted_threshold(table: ObjectTable, threshold: float, temperature: float = 1.0) -> int:
-    "The place of a probability at a temperature among the thresholds; ValueError for one that was not counted."
-    wanted, counted = temperature * logit(threshold), logit(table.thresholds)
-    nearest = int(np.abs(counted - wanted).argmin())
-    if not np.isclose(counted[nearest], wanted, rtol=1e-6, atol=1e-6):
-        found = f"objects were not counted at the logit {wanted:.6f}; the nearest that was is {counted[nearest]:.6f}"
-        raise ValueError(f"{found}: count them there (join_thresholds), or take one of `thresholds`")
+def counted_threshold(table: ObjectTable, logit: float) -> int:
+    "The place of a logit among the thresholds; ValueError for one that was not counted."
+    nearest = int(np.abs(table.logits - logit).argmin())
+    if not np.isclose(table.logits[nearest], logit, rtol=0, atol=1e-6):
+        found = (
+            f"objects were not counted at the logit {logit:.6f}; the nearest that was is {table.logits[nearest]:.6f}"
+        )
+        raise ValueError(f"{found}: count them there (join_thresholds), or take one of `logits`")
     return nearest
 
 # %% ../../nbs/scores/10_counts.ipynb #55e3f919
@@ -87,11 +88,11 @@ def object_totals(table: ObjectTable, ratio: float | None, iou: float) -> Object
     true = weights @ np.array([len(tile.found) for tile in table.tiles], float)
     return ObjectTotals(found, predicted - found, true - found, excused)
 
-# %% ../../nbs/scores/10_counts.ipynb #97ae6e2e
+# %% ../../nbs/scores/10_counts.ipynb #1555f38a
 class ObjectScores(NamedTuple):
     "What a threshold gives in objects, with the (weighted) counts that it comes from."
 
-    threshold: float
+    logit: float
     iou: float
     precision: float
     recall: float
@@ -104,12 +105,12 @@ class ObjectScores(NamedTuple):
     precision_if_false: float  # precision if all of these were false
 
 
-def object_scores(table: ObjectTable, threshold=0.5, iou=0.3, ratio: float | None = None, temperature=1.0):
-    "ObjectScores at a probability at this temperature; ValueError where it was not counted."
-    i = counted_threshold(table, threshold, temperature)
+def object_scores(table: ObjectTable, logit=0.0, iou=0.3, ratio: float | None = None) -> ObjectScores:
+    "ObjectScores at a logit, before temperature; ValueError where it was not counted."
+    i = counted_threshold(table, logit)
     tp, fp, fn, excused = (float(total[i]) for total in object_totals(table, ratio, iou))
     return ObjectScores(
-        threshold=float(sigmoid(logit(table.thresholds[i]) / temperature)),
+        logit=float(table.logits[i]),
         iou=iou,
         precision=precision_score(tp, fp),
         recall=recall_score(tp, fn),
@@ -122,7 +123,7 @@ def object_scores(table: ObjectTable, threshold=0.5, iou=0.3, ratio: float | Non
         precision_if_false=precision_score(tp, fp + excused),
     )
 
-# %% ../../nbs/scores/10_counts.ipynb #05e513e2
+# %% ../../nbs/scores/10_counts.ipynb #96bea09e
 def found_slumps(table: ObjectTable, slumps: list[Slump], i: int, iou: float) -> np.ndarray:
     "Which slumps are found at threshold number `i`: bool (slumps,)."
     j = iou_index(table, iou)
@@ -137,10 +138,10 @@ def slump_interval(table: ObjectTable, slumps: list[Slump], found: np.ndarray, n
     return rate_intervals(of_slumps, hits, np.zeros(len(hits)), 1 - hits, n=n)["recall"]
 
 
-def recall_by_size(table: ObjectTable, threshold=0.5, iou=0.3, temperature=1.0, n=0) -> pd.DataFrame:
+def recall_by_size(table: ObjectTable, logit=0.0, iou=0.3, n=0) -> pd.DataFrame:
     "Slumps, those found and recall by size class; its interval from `n` resamples; no ratio changes them."
     slumps = slumps_of([tile.pieces for tile in table.tiles])
-    is_found = found_slumps(table, slumps, counted_threshold(table, threshold, temperature), iou)
+    is_found = found_slumps(table, slumps, counted_threshold(table, logit), iou)
     sizes = size_class(np.array([slump.metres for slump in slumps]))
     rows = {}
     for k, name in enumerate(SIZE_NAMES):
@@ -154,7 +155,7 @@ def recall_by_size(table: ObjectTable, threshold=0.5, iou=0.3, temperature=1.0, 
         pd.DataFrame(rows).T.rename_axis("size").astype({name: int for name in ("found", "slumps", "size of a piece")})
     )
 
-# %% ../../nbs/scores/10_counts.ipynb #490e9854
+# %% ../../nbs/scores/10_counts.ipynb #f0662884
 def object_point_at_precision(
     table: ObjectTable,
     target: float,
@@ -170,7 +171,7 @@ def object_point_at_precision(
     if i is None:
         found = "no object is matched at any threshold, so no precision exists"
         raise ValueError(f"{found}; expected a detector that finds something")
-    at = float(logit(table.thresholds[i]))
+    at = float(table.logits[i])
     return OperatingPoint(
         threshold=float(sigmoid(at / temperature)),
         precision=float(precision[i]),
@@ -200,7 +201,7 @@ def resampled_table(table: ObjectTable, times: np.ndarray):
     out.table, out.tiles, out.times = table.table, table.tiles, np.asarray(times, float)
     return out
 
-# %% ../../nbs/scores/10_counts.ipynb #187dc0ae
+# %% ../../nbs/scores/10_counts.ipynb #bcafa77d
 def object_interval(
     table: ObjectTable,
     figure: Callable[[ObjectTable], float],
@@ -220,10 +221,10 @@ def object_interval(
 
 
 def object_rate_intervals(
-    table: ObjectTable, threshold: float, ratio: float | None = None, temperature=1.0, n=1000, seed=42, iou=0.3
+    table: ObjectTable, logit: float, ratio: float | None = None, n=1000, seed=42, iou=0.3
 ) -> dict[str, Interval]:
     "95 % intervals of `precision`, `recall` and `false_per_tile` of the objects, as rate_intervals."
-    i, j = counted_threshold(table, threshold, temperature), iou_index(table, iou)
+    i, j = counted_threshold(table, logit), iou_index(table, iou)
     found = np.array([tile.found[:, i, j].sum() for tile in table.tiles], float)
     predicted = np.array([tile.predicted[i, j] for tile in table.tiles], float)
     excused = np.array([tile.excused[i, j] for tile in table.tiles], float)
@@ -233,15 +234,15 @@ def object_rate_intervals(
 
 
 def exact_pixel_intervals(
-    table: ObjectTable, threshold: float, ratio: float | None = None, temperature=1.0, n=1000, seed=42
+    table: ObjectTable, logit: float, ratio: float | None = None, n=1000, seed=42
 ) -> dict[str, Interval]:
     "95 % intervals of `precision`, `recall` and `false_per_tile` of the pixels at a counted threshold, tile by tile."
-    i = counted_threshold(table, threshold, temperature)
+    i = counted_threshold(table, logit)
     hit, false = np.array([tile.pixels[i] for tile in table.tiles], float).T
     rts = np.array([tile.rts_pixels for tile in table.tiles], float)
     return rate_intervals(table.table, hit, false, rts - hit, ratio, table.negatives, table.seed, n, seed)
 
-# %% ../../nbs/scores/10_counts.ipynb #3ffe6558
+# %% ../../nbs/scores/10_counts.ipynb #4605479b
 class ObjectCounts(ObjectTable):
     "Object counts, and the figures that follow. `ratio`: negative to positive tiles; None: the set as it is."
 
@@ -249,13 +250,13 @@ class ObjectCounts(ObjectTable):
         "Whether figures at this ratio rest on weighted negatives."
         return needs_weight(self.n_tiles, ratio, self.negatives)
 
-    def scores(self, threshold=0.5, iou=0.3, ratio: float | None = None, temperature=1.0) -> ObjectScores:
-        "Object precision, recall and F1 at a threshold that was counted."
-        return object_scores(self, threshold, iou, ratio, temperature)
+    def scores(self, logit=0.0, iou=0.3, ratio: float | None = None) -> ObjectScores:
+        "Object precision, recall and F1 at a logit that was counted."
+        return object_scores(self, logit, iou, ratio)
 
-    def recall_by_size(self, threshold=0.5, iou=0.3, temperature=1.0, n=0) -> pd.DataFrame:
+    def recall_by_size(self, logit=0.0, iou=0.3, n=0) -> pd.DataFrame:
         "Slumps found and in all, and recall, by size class, with intervals from `n` resamples."
-        return recall_by_size(self, threshold, iou, temperature, n)
+        return recall_by_size(self, logit, iou, n)
 
     def threshold_at_precision(self, p: float, ratio: float | None = None, temperature=1.0, iou=0.3, fewest=0):
         "The OperatingPoint of highest object recall that reaches precision `p`, or the nearest miss."
@@ -269,13 +270,13 @@ class ObjectCounts(ObjectTable):
         "The 95 % Interval of `figure(counts)`."
         return object_interval(self, figure, ratio, n, seed, unit)
 
-    def threshold_interval(self, threshold: float, ratio=None, temperature=1.0, n=1000, seed=42, iou=0.3):
+    def threshold_interval(self, logit: float, ratio=None, n=1000, seed=42, iou=0.3):
         "95 % Intervals of `precision`, `recall` and `false_per_tile` of the objects."
-        return object_rate_intervals(self, threshold, ratio, temperature, n, seed, iou)
+        return object_rate_intervals(self, logit, ratio, n, seed, iou)
 
-    def pixel_interval(self, threshold: float, ratio=None, temperature=1.0, n=1000, seed=42):
+    def pixel_interval(self, logit: float, ratio=None, n=1000, seed=42):
         "95 % Intervals of `precision`, `recall` and `false_per_tile` of the pixels, exact in every tile."
-        return exact_pixel_intervals(self, threshold, ratio, temperature, n, seed)
+        return exact_pixel_intervals(self, logit, ratio, n, seed)
 
     def save(self, path: str | os.PathLike) -> None:
         "Writes an npz file."

@@ -7,7 +7,7 @@ __all__ = ['OBJECT_LOGITS', 'OBJECT_IOUS', 'TILE_ARRAYS', 'TileObjects', 'count_
            'checked_maps', 'count_maps', 'add_tables', 'join_thresholds', 'pack_pieces', 'unpack_pieces', 'save_table',
            'load_table']
 
-# %% ../../nbs/scores/09_object_table.ipynb #46dfa977
+# %% ../../nbs/scores/09_object_table.ipynb #0e9ef5d3
 import json
 import os
 from typing import NamedTuple
@@ -26,12 +26,11 @@ from rts_nb.scores.objects import (
     objects_of,
     predicted_objects,
 )
-from .pixels import sigmoid
 from .slumps import Pieces, pieces_of
 from .strata import records_of
 from .tiles import TileCount, TileTable
 
-# %% ../../nbs/scores/09_object_table.ipynb #3e7b70a8
+# %% ../../nbs/scores/09_object_table.ipynb #3ef53530
 OBJECT_LOGITS = np.linspace(-4, 8, 25)
 OBJECT_IOUS = (0.1, 0.3, 0.5)
 
@@ -61,28 +60,28 @@ def count_at_threshold(pair: MapPair, true: Objects, i: int, threshold: float, i
         out.found[partner[hit] - 1, i, j] = True
 
 
-def count_objects(pair: MapPair, thresholds: np.ndarray, ious: tuple, pixel_size: float, record: dict) -> TileObjects:
-    "The counts of one tile at every threshold and IoU level; `record` as pieces_of takes it."
+def count_objects(pair: MapPair, logits: np.ndarray, ious: tuple, pixel_size: float, record: dict) -> TileObjects:
+    "The counts of one tile of logits at every threshold and IoU level; `record` as pieces_of takes it."
     true = objects_of(pair.is_rts)
-    shape = len(thresholds), len(ious)
+    shape = len(logits), len(ious)
     out = TileObjects(
         predicted=np.zeros(shape, np.int32),
         excused=np.zeros(shape, np.int32),
         found=np.zeros((true.n, *shape), bool),
         pieces=pieces_of(true.labels, pixel_size, record),
-        pixels=np.zeros((len(thresholds), 2), np.int64),
+        pixels=np.zeros((len(logits), 2), np.int64),
         rts_pixels=len(true.inside),
     )
-    for i in range(np.searchsorted(thresholds, pair.probability.max(), "right")):
-        count_at_threshold(pair, true, i, thresholds[i], ious, out)
+    for i in range(np.searchsorted(logits, float(pair.scores.max()), "right")):
+        count_at_threshold(pair, true, i, logits[i], ious, out)
     return out
 
-# %% ../../nbs/scores/09_object_table.ipynb #573e5cbb
+# %% ../../nbs/scores/09_object_table.ipynb #ac91f78f
 class ObjectTable:
     "Objects of tiles by threshold and IoU level; adds with `+`."
 
-    def __init__(self, thresholds=None, ious=OBJECT_IOUS, pixel_size=3.0, negatives="subsample", seed=42):
-        self.thresholds = sigmoid(OBJECT_LOGITS) if thresholds is None else np.sort(np.asarray(thresholds, float))
+    def __init__(self, logits=None, ious=OBJECT_IOUS, pixel_size=3.0, negatives="subsample", seed=42):
+        self.logits = np.sort(np.asarray(OBJECT_LOGITS if logits is None else logits, float))  # the thresholds
         self.ious, self.pixel_size = tuple(ious), pixel_size  # pixel size in metres
         self.negatives, self.seed = negatives, seed  # as in ScoreHistogram
         self.table = TileTable()
@@ -96,11 +95,11 @@ class ObjectTable:
 
     def like(self):
         "An empty table with the same settings."
-        return type(self)(self.thresholds, self.ious, self.pixel_size, self.negatives, self.seed)
+        return type(self)(self.logits, self.ious, self.pixel_size, self.negatives, self.seed)
 
-    def add(self, probability, truth, tiles: dict | list[dict] | None = None):
-        "Counts tiles, (N, 1, H, W) or (H, W), labels 0, 1, 255; a tile that is all ignored is left out."
-        pairs, records = checked_maps(probability, truth, tiles)
+    def add(self, logits, truth, tiles: dict | list[dict] | None = None):
+        "Counts tiles of logits, (N, 1, H, W) or (H, W), labels 0, 1, 255; a tile that is all ignored is left out."
+        pairs, records = checked_maps(logits, truth, tiles)
         for counts, record in zip(count_maps(self, pairs, records), records, strict=True):
             if counts is not None:
                 self.table.append(record, counts.rts_pixels > 0)
@@ -113,16 +112,16 @@ class ObjectTable:
     def __radd__(self, other):
         return self if other == 0 else NotImplemented
 
-# %% ../../nbs/scores/09_object_table.ipynb #131fe4fa
-def checked_maps(probability, truth, tiles) -> tuple[list[MapPair], list[dict]]:
-    "The maps of a batch and their descriptions; ValueError as match_objects."
-    if np.ndim(probability) == 2:
-        probability, truth = probability[None, None], truth[None, None]
-    shape, truth_shape = tuple(np.shape(probability)), tuple(np.shape(truth))
+# %% ../../nbs/scores/09_object_table.ipynb #9a2f70a6
+def checked_maps(logits, truth, tiles) -> tuple[list[MapPair], list[dict]]:
+    "The maps of a batch and their descriptions; ValueError as map_pair."
+    if np.ndim(logits) == 2:
+        logits, truth = logits[None, None], truth[None, None]
+    shape, truth_shape = tuple(np.shape(logits)), tuple(np.shape(truth))
     if shape != truth_shape:
-        raise ValueError(f"probabilities {shape} and labels {truth_shape} differ in shape; expected the same")
-    records = records_of(tiles, len(probability))
-    return [map_pair(p[None], t[None]) for p, t in zip(probability, truth, strict=True)], records
+        raise ValueError(f"logits {shape} and labels {truth_shape} differ in shape; expected the same")
+    records = records_of(tiles, len(logits))
+    return [map_pair(x[None], y[None], are_logits=True) for x, y in zip(logits, truth, strict=True)], records
 
 
 def count_maps(table: ObjectTable, pairs: list[MapPair], records: list[dict]) -> list[TileObjects | None]:
@@ -131,14 +130,14 @@ def count_maps(table: ObjectTable, pairs: list[MapPair], records: list[dict]) ->
     def count(pair: MapPair, record: dict) -> TileObjects | None:
         if pair.ignored is not None and pair.ignored.all():
             return None
-        return count_objects(pair, table.thresholds, table.ious, table.pixel_size, record)
+        return count_objects(pair, table.logits, table.ious, table.pixel_size, record)
 
     return list(shared_pool().map(count, pairs, records))
 
 
 def add_tables(first: ObjectTable, second: ObjectTable):
     "The table of the tiles of both. ValueError where what was counted differs."
-    same_thresholds = np.array_equal(first.thresholds, second.thresholds)
+    same_thresholds = np.array_equal(first.logits, second.logits)
     if first.ious != second.ious or first.pixel_size != second.pixel_size or not same_thresholds:
         what = "object counts on different thresholds, IoU levels or pixel sizes"
         raise ValueError(f"{what} cannot be added; expected the same")
@@ -146,14 +145,14 @@ def add_tables(first: ObjectTable, second: ObjectTable):
     out.table, out.tiles = first.table + second.table, first.tiles + second.tiles
     return out
 
-# %% ../../nbs/scores/09_object_table.ipynb #791031d1
+# %% ../../nbs/scores/09_object_table.ipynb #888f1329
 def join_thresholds(first: ObjectTable, second: ObjectTable):
     "The table of the same tiles at the thresholds of both. ValueError where tiles or IoU levels differ."
     if first.table.rows != second.table.rows or first.ious != second.ious:
         raise ValueError("these counts are of other tiles or IoU levels; expected the same tiles in the same order")
-    both = np.concatenate([first.thresholds, second.thresholds])
-    thresholds, order = np.unique(both, return_index=True)
-    out = type(first)(thresholds, first.ious, first.pixel_size, first.negatives, first.seed)
+    both = np.concatenate([first.logits, second.logits])
+    logits, order = np.unique(both, return_index=True)
+    out = type(first)(logits, first.ious, first.pixel_size, first.negatives, first.seed)
     out.table = first.table
     for a, b in zip(first.tiles, second.tiles, strict=True):
         joined = dict(found=np.concatenate([a.found, b.found], 1)[:, order])
@@ -188,7 +187,7 @@ def unpack_pieces(parts: dict[str, np.ndarray], names: list[str]) -> list[Pieces
         pieces.append(Pieces(*of_tile))
     return pieces
 
-# %% ../../nbs/scores/09_object_table.ipynb #e087295e
+# %% ../../nbs/scores/09_object_table.ipynb #c34c7046
 TILE_ARRAYS = ("predicted", "excused", "pixels", "rts_pixels")
 
 
@@ -203,11 +202,11 @@ def save_table(table: ObjectTable, path: str | os.PathLike) -> None:
         names=[name for tile in table.tiles for name in tile.pieces.names],
     )
     arrays = {name: np.array([getattr(tile, name) for tile in table.tiles]) for name in TILE_ARRAYS}
-    shape = len(table.thresholds), len(table.ious)
+    shape = len(table.logits), len(table.ious)
     arrays["found"] = np.concatenate([np.zeros((0, *shape), bool), *(tile.found for tile in table.tiles)])
     arrays |= pack_pieces(table.tiles)
     with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, meta=np.array(json.dumps(meta)), thresholds=table.thresholds, **arrays)  # type: ignore[arg-type]  # stubs
+        np.savez_compressed(file, meta=np.array(json.dumps(meta)), logits=table.logits, **arrays)  # type: ignore[arg-type]  # stubs
 
 
 def load_table(kind: type, path: str | os.PathLike):
@@ -215,7 +214,7 @@ def load_table(kind: type, path: str | os.PathLike):
     with np.load(path, allow_pickle=False) as archive:
         parts = {name: archive[name] for name in archive.files}
     meta = json.loads(str(parts["meta"]))
-    out = kind(parts["thresholds"], meta["ious"], meta["pixel_size"], meta["negatives"], meta["seed"])
+    out = kind(parts["logits"], meta["ious"], meta["pixel_size"], meta["negatives"], meta["seed"])
     out.table = TileTable(map(tuple, meta["tiles"]))
     found = np.split(parts["found"], np.cumsum(parts["pieces_in_tile"])[:-1]) if meta["tiles"] else []
     for k, pieces in enumerate(unpack_pieces(parts, meta["names"])):

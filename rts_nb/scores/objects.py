@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['SIZE_LIMITS', 'SIZE_NAMES', 'label_objects', 'Objects', 'objects_of', 'shared_pixels', 'best_overlap',
-           'greedy_matches', 'MapPair', 'map_pair', 'Detections', 'predicted_objects', 'excused_objects', 'ObjectMatch',
-           'match_objects', 'hull_corners', 'longest_diameter', 'size_class']
+           'greedy_matches', 'MapPair', 'pair_of', 'map_pair', 'Detections', 'predicted_objects', 'excused_objects',
+           'ObjectMatch', 'match_objects', 'hull_corners', 'longest_diameter', 'size_class']
 
-# %% ../../nbs/scores/07_objects.ipynb #614601fd
+# %% ../../nbs/scores/07_objects.ipynb #4ebc2479
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from scipy import ndimage
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
-from .pixels import as_tiles
+from .pixels import as_tiles, sigmoid
 
 # %% ../../nbs/scores/07_objects.ipynb #2a33aaa2
 def label_objects(mask: np.ndarray) -> tuple[np.ndarray, int]:
@@ -83,27 +83,33 @@ def greedy_matches(
     _, first_to_ask = np.unique(partner[asking], return_index=True)
     return asking[first_to_ask]
 
-# %% ../../nbs/scores/07_objects.ipynb #e80a6ba1
+# %% ../../nbs/scores/07_objects.ipynb #6020199c
 class MapPair(NamedTuple):
-    "A probability map and its truth, checked: (H, W) arrays."
+    "A map of scores and its truth, checked: (H, W) arrays."
 
-    probability: np.ndarray
+    scores: np.ndarray  # probabilities, or logits
     ignored: np.ndarray | None  # None where no pixel is ignored
     is_rts: np.ndarray
+    are_logits: bool = False
 
 
-def map_pair(probability, truth) -> MapPair:
+def pair_of(scores: np.ndarray, truth: np.ndarray, are_logits: bool) -> MapPair:
+    "Scores and labels (H, W) that were checked."
+    if truth.max() > 1:
+        return MapPair(scores, truth == 255, truth == 1, are_logits)
+    is_rts = truth.view(bool) if truth.dtype == np.uint8 else truth == 1  # the same bytes, not copied
+    return MapPair(scores, None, is_rts, are_logits)
+
+
+def map_pair(scores, truth, are_logits: bool = False) -> MapPair:
     "One map, (H, W) or (1, 1, H, W), tensor or array, with labels 0, 1, 255. ValueError for anything else."
-    p, t = (v.numpy(force=True) if isinstance(v, torch.Tensor) else np.asarray(v) for v in (probability, truth))
-    if len(as_tiles(p, t, "probabilities", 1)[0]) != 1:
-        raise ValueError(f"probabilities have shape {p.shape}; expected one map, (H, W) or (1, 1, H, W)")
-    p, t = p.reshape(p.shape[-2:]), t.reshape(t.shape[-2:])
-    if t.max() > 1:
-        return MapPair(p, t == 255, t == 1)
-    is_rts = t.view(bool) if t.dtype == np.uint8 else t == 1  # the same bytes, not copied
-    return MapPair(p, None, is_rts)
+    p, t = (v.numpy(force=True) if isinstance(v, torch.Tensor) else np.asarray(v) for v in (scores, truth))
+    what = "logits" if are_logits else "probabilities"
+    if len(as_tiles(p, t, what, None if are_logits else 1)[0]) != 1:
+        raise ValueError(f"{what} have shape {p.shape}; expected one map, (H, W) or (1, 1, H, W)")
+    return pair_of(p.reshape(p.shape[-2:]), t.reshape(t.shape[-2:]), are_logits)
 
-
+# %% ../../nbs/scores/07_objects.ipynb #adabf076
 class Detections(NamedTuple):
     "The objects at or above a threshold."
 
@@ -113,9 +119,12 @@ class Detections(NamedTuple):
 
 
 def predicted_objects(pair: MapPair, threshold: float) -> Detections:
-    "The objects at or above a threshold. Ignored pixels connect an object, and count neither for nor against it."
-    found = objects_of(pair.probability >= float(threshold))
-    summed = np.bincount(found.at, pair.probability.ravel()[found.inside], found.n + 1)[1:]
+    """The objects at or above a threshold, in the unit of the scores.
+
+    Ignored pixels connect an object, and count neither for nor against it."""
+    found = objects_of(pair.scores >= float(threshold))
+    inside = pair.scores.ravel()[found.inside]
+    summed = np.bincount(found.at, sigmoid(inside) if pair.are_logits else inside, found.n + 1)[1:]
     score = summed / found.area
     if pair.ignored is None:
         return Detections(found, score, np.zeros(found.n, bool))

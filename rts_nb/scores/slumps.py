@@ -55,6 +55,8 @@ def slump_of(piece: np.ndarray, tile: np.ndarray, uids: Sequence[str], slumps: S
     "`uid` and `metres` of the slump that a piece belongs to, as far as they are known."
     if len(uids) == 1:
         return next((slump for slump in slumps if slump["uid"] == uids[0]), dict(uid=uids[0]))
+    if len(slumps) < len(uids):  # a piece may be of one whose box nobody states
+        return {}
     return best_slump(piece, tile, slumps)
 
 
@@ -112,8 +114,9 @@ def slumps_of(pieces: Sequence[Pieces]) -> list[Slump]:
     slumps = []
     for name, group in group_pieces(pieces).items():
         first, k = group[0]
-        alone = not pieces[first].names[k]
-        is_whole = not (alone and pieces[first].is_cut[k])
+        is_stated = any(not np.isnan(pieces[tile].metres[piece]) for tile, piece in group)
+        is_cut_alone = len(group) == 1 and bool(pieces[first].is_cut[k])
+        is_whole = is_stated or not is_cut_alone
         numbers = [int(before[tile] + number) for tile, number in group]
         slumps.append(Slump(name, first, numbers, slump_metres(pieces, group), is_whole))
     return slumps

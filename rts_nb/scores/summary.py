@@ -16,7 +16,7 @@ from .counts import ObjectCounts
 from .histogram import ScoreHistogram
 from .objects import SIZE_NAMES, MapPair, Objects, objects_of, predicted_objects
 
-# %% ../../nbs/scores/11_summary.ipynb #3e3c0a0c
+# %% ../../nbs/scores/11_summary.ipynb #a50d5bcf
 def ratio_metrics(histogram: ScoreHistogram, ratio: float | None = None, threshold=0.5, temperature=1.0) -> dict:
     "PR-AUC with its certified bounds, and IoU, F1, precision and recall at a probability, at 1:ratio (None: as it is)."
     auc, at = histogram.pr_auc(ratio), histogram.at_threshold(threshold, ratio, temperature)
@@ -33,9 +33,9 @@ def ratio_metrics(histogram: ScoreHistogram, ratio: float | None = None, thresho
     )
 
 
-def object_metrics(objects: ObjectCounts, ratio: float | None = None, threshold=0.5, iou=0.3) -> dict:
-    "Object precision, recall and F1 at a probability, matched at an IoU of at least `iou`."
-    found = objects.scores(threshold, iou, ratio)
+def object_metrics(objects: ObjectCounts, ratio: float | None = None, iou=0.3) -> dict:
+    "Object precision, recall and F1 at probability 0.5, matched at an IoU of at least `iou`."
+    found = objects.scores(0.0, iou, ratio)
     return dict(object_precision=found.precision, object_recall=found.recall, object_f1=found.f1)
 
 # %% ../../nbs/scores/11_summary.ipynb #4f760f1f

@@ -42,6 +42,7 @@ from rts_nb.tiles.layout import (
     read_metadata,
     tile_path,
 )
+from .slumps import SLUMPS_FILE, known_slumps, slumps_text
 from .splits import label_counts, slump_faults, split_faults, split_overlaps, summary_faults
 from .statistics import count_bytes, count_floats, stats_faults
 
@@ -350,6 +351,7 @@ def content_digests(root: str | os.PathLike, tiles: pd.DataFrame, digests: pd.Da
     written = {
         "metadata.csv": tiles[METADATA_COLUMNS].to_csv(index=False),
         "splits.yaml": json.dumps(load_splits(root), sort_keys=True),
+        SLUMPS_FILE: slumps_text(root) or "absent",
     }
     for split, of_split in digests.groupby(tiles["split"], sort=False):
         for kind in digests:
@@ -389,10 +391,9 @@ def _scan_tiles(root, tiles: pd.DataFrame, tile_size: int, kinds: Sequence[str],
 
 # %% ../../nbs/tiles/13_checks.ipynb #95535892
 def table_faults(root: str | os.PathLike) -> list[Fault]:
-    "The faults of the three files without which no tile can be checked, each read by itself."
-    faults = []
-    loaders = {"metadata.csv": read_metadata, "splits.yaml": load_splits, "version.json": dataset_info}
-    for part, load in loaders.items():
+    "The faults of the tables of a dataset, each read by itself; slumps.csv may be missing, the others may not."
+    faults, needed = [], {"metadata.csv": read_metadata, "splits.yaml": load_splits, "version.json": dataset_info}
+    for part, load in (needed | {SLUMPS_FILE: known_slumps}).items():
         try:
             load(root)
         except DataError as error:
@@ -450,8 +451,7 @@ def scan_or_faults(root: str | os.PathLike, computed: bool = True) -> DatasetSca
     "The faults and facts of a dataset; the faults alone where its tables cannot be read or it is not there."
     place = resolve(root)
     is_there = is_virtual(place) or Path(place).is_dir()
-    missing = Fault("", f"{show_path(place)}: the folder is missing")
-    faults = table_faults(root) if is_there else [missing]
+    faults = table_faults(root) if is_there else [Fault("", f"{show_path(place)}: the folder is missing")]
     if faults:
         return DatasetScan(place, faults, pd.DataFrame(), pd.DataFrame(), {}, {})
     return scan_dataset(root, computed)

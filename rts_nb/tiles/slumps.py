@@ -19,7 +19,7 @@ from pyproj import Geod, Transformer
 from rasterio.errors import RasterioIOError
 
 from ..core.files import DataError, atomic, file_of, is_virtual, read_virtual_bytes, show_path
-from ..core.tables import parse_table
+from ..core.tables import not_utf8, parse_table
 from .layout import CRS
 
 # %% ../../nbs/tiles/01_slumps.ipynb #a3c36e4b
@@ -67,7 +67,7 @@ def write_slumps(root: str | os.PathLike, outlines: Iterable[tuple[str, shapely.
 
 
 def slumps_text(root: str | os.PathLike) -> str | None:
-    "The content of slumps.csv, None where there is none."
+    "The content of slumps.csv, None where there is none; DataError where it is not UTF-8."
     path = file_of(root, SLUMPS_FILE)
     try:
         if is_virtual(path):
@@ -75,6 +75,8 @@ def slumps_text(root: str | os.PathLike) -> str | None:
         return Path(path).read_text(encoding="utf-8")
     except (FileNotFoundError, RasterioIOError):
         return None
+    except UnicodeDecodeError as e:
+        raise not_utf8(show_path(path), e) from None
 
 # %% ../../nbs/tiles/01_slumps.ipynb #f54b67d5
 def known_slumps(root: str | os.PathLike) -> dict[str, dict[str, Any]]:

@@ -174,7 +174,7 @@ class ValidationCounts(FiniteScores):
     @torch.no_grad()
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor, records: list[dict]) -> None:
         super().__call__(logits, labels, records)
-        self.objects.add(torch.sigmoid(logits), labels, tiles=records)
+        self.objects.add(logits, labels, tiles=records)
         if self.also:
             self.also(logits, labels, records)
 
@@ -215,7 +215,7 @@ def validate(trainer: Any, also: Callable | None = None, watched: bool = False) 
     cfg = trainer.cfg
     val = trainer.tiles[trainer.tiles["split"] == "val"]
     predictor = averaged_predictor(trainer)
-    objects = ObjectCounts([0.5], pixel_size=pixel_size(trainer.root, val), negatives=cfg.validation.negatives)
+    objects = ObjectCounts([0.0], pixel_size=pixel_size(trainer.root, val), negatives=cfg.validation.negatives)
     counts = ValidationCounts(validation_loss(trainer), objects, also)
     part = rank_tiles(trainer, with_rings(val, cfg))
     histogram = score_tiles(predictor, cfg, trainer.root, part, each=counts, on_device=counts.add_loss)
