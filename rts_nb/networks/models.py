@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..core.files import ConfigError, RunError, show_path
+from ..core.files import ConfigError, RunError, apply_umask, show_path
 from ..core.section import Section
 from .pretrained import load_encoder, pretrained_weights
 
@@ -255,9 +255,10 @@ def make_ema(model: nn.Module, decay: float = 0.999) -> WeightAverage:
 
 # %% ../../nbs/networks/01_models.ipynb #80b5bdc6
 def save_weights(model: nn.Module, path: str | os.PathLike):
-    "Writes a model's tensors as safetensors."
+    "Writes a model's tensors as safetensors, for whom the umask lets read it: the library alone would say 0600."
     tensors = {name: v.detach().cpu().contiguous() for name, v in model.state_dict().items()}
     save_file(tensors, path)
+    apply_umask(path)
 
 # %% ../../nbs/networks/01_models.ipynb #02e023cc
 def load_weights(model: nn.Module, path: str | os.PathLike) -> nn.Module:
