@@ -172,6 +172,7 @@ def workers_below(process):
     return [child for child in children if child.name() in ("ray::map_task", "ray::IDLE")]
 
 
+@pytest.mark.skipif("RTS_KILLS" not in os.environ, reason="over a minute: make test-all runs it")
 @pytest.mark.parametrize("k", KILLS)
 def test_killed_caller_goes_on(cluster, place, whole, tmp_path, k):
     "Killed when one scene is finished (k = 0), or a while after some are; all of them never are."

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
 import torch
 
 from rts_nb.networks import models
@@ -21,6 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}
 
 
+@pytest.mark.skipif("RTS_KILLS" not in os.environ, reason="two minutes: make test-all runs it")
 def test_every_part_of_the_gpu_bench_runs(tmp_path):
     "Every part has rows, none failed, and what must be equal to the bit is."
     command = ["bash", str(ROOT / "bench/gpu.sh"), "--out", str(tmp_path / "gpu.md")]
