@@ -67,34 +67,27 @@ def die_after(seconds):
     Trainer.__init__ = built
 
 
-def die_between_renames(n):
+def die_after_rename(n, is_counted):
+    "Dies after the n-th rename whose target is counted."
     rename = os.replace
-    checkpoints = 0
+    counted = 0
 
     def renamed(source, target):
-        nonlocal checkpoints
+        nonlocal counted
         rename(source, target)
-        if Path(target).name != "previous.pt":
-            return
-        checkpoints += 1
-        if checkpoints == n:
+        counted += is_counted(Path(target))
+        if counted == n and is_counted(Path(target)):
             die()
 
     os.replace = renamed
 
 
-def die_in_move(n):
-    rename = os.replace
-    moved = 0
+def is_previous_checkpoint(target):
+    return target.name == "previous.pt"
 
-    def renamed(source, target):
-        nonlocal moved
-        rename(source, target)
-        moved += Path(target).parent.name.startswith(".run.2")
-        if moved == n:
-            die()
 
-    os.replace = renamed
+def is_set_aside(target):
+    return target.parent.name.startswith(".run.2")
 
 
 def arm(where, n):
@@ -108,9 +101,9 @@ def arm(where, n):
     elif where == "write":
         torch.save = replace_nth_call(n, torch.save, save_half(torch.save))
     elif where == "rename":
-        die_between_renames(n)
+        die_after_rename(n, is_previous_checkpoint)
     elif where == "move":
-        die_in_move(n)
+        die_after_rename(n, is_set_aside)
     elif where == "best":
         loop.save_weights = save_half(loop.save_weights)
     elif where == "finish":

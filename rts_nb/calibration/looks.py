@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['LOOK_KEYS', 'look_key', 'looks_of', 'look_of_calibration', 'regions_key', 'ledger_files', 'ledger_file',
-           'read_ledger', 'entry_key', 'looks_at', 'note_look', 'ledger_entry', 'with_interval_keys', 'object_figures',
-           'look_entry', 'size_rows', 'take_look', 'recorded_look', 'final_evaluation']
+           'read_ledger', 'entry_key', 'looks_at', 'note_look', 'ledger_entry', 'object_figures', 'look_entry',
+           'size_rows', 'take_look', 'recorded_look', 'final_evaluation']
 
 # %% ../../nbs/calibration/05_looks.ipynb #d776bc48
 import datetime
@@ -18,14 +18,13 @@ from typing import Any
 from filelock import FileLock
 
 from .passes import Scores, score_split, split_tiles
-from .regions import region_rows
+from .regions import region_rows, with_bounds
 from .thresholds import load_calibration, verdict_on
 from ..core.files import RunError, first_line, is_virtual, resolve, show_path, write_json
 from ..predict.predictor import Predictor
 from ..runs.directory import load_run, lock_run
 from ..runs.validations import pr_auc_interval
 from ..scores.pixels import sigmoid
-from ..scores.resampling import Interval
 from ..scores.summary import ratio_metrics
 from ..settings.config import Config, load_config
 from ..settings.places import runs_root
@@ -43,8 +42,7 @@ def look_key(calibration: dict[str, Any]) -> str:
 
 def looks_of(run_dir: str | os.PathLike) -> list[dict[str, Any]]:
     "The recorded looks at the test split, oldest first."
-    file = Path(resolve(run_dir)) / "test_looks.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+    return read_ledger(Path(resolve(run_dir)) / "test_looks.json")
 
 
 def look_of_calibration(run_dir: str | os.PathLike, calibration: dict[str, Any]) -> dict[str, Any] | None:
@@ -123,11 +121,6 @@ def ledger_entry(run_dir: Path, cfg: Config, calibration: dict[str, Any], region
     )
 
 # %% ../../nbs/calibration/05_looks.ipynb #e0bfb531
-def with_interval_keys(name: str, interval: Interval) -> dict[str, float]:
-    "A value and the ends of its 95 % interval."
-    return {name: interval.value, f"{name}_ci_low": interval.low, f"{name}_ci_high": interval.high}
-
-
 def object_figures(scores: Scores, logit: float, ratio: float) -> dict[str, Any]:
     "Object precision, recall and F1 at every IoU level, with the number of excused detections."
     figures = {}
@@ -143,13 +136,13 @@ def look_entry(scores: Scores, ratio: int, entry: dict[str, Any], precision_of="
     logit = entry["logit"]
     figures = ratio_metrics(scores.histogram, ratio, float(sigmoid(logit)))
     row: dict[str, Any] = {name: value if name == "weighted" else float(value) for name, value in figures.items()}
-    row |= with_interval_keys("pr_auc", pr_auc_interval(scores.histogram, ratio))
+    row |= with_bounds("pr_auc", pr_auc_interval(scores.histogram, ratio))
     of_pixels = scores.objects.pixel_interval(logit, ratio)
     of_objects = scores.objects.threshold_interval(logit, ratio)
     for name in ("precision", "recall", "f1", "iou"):
-        row |= with_interval_keys(name, of_pixels[name])
+        row |= with_bounds(name, of_pixels[name])
     for name in ("precision", "recall", "f1"):
-        row |= with_interval_keys(f"object_{name}", of_objects[name])
+        row |= with_bounds(f"object_{name}", of_objects[name])
     row["objects"] = object_figures(scores, logit, ratio)
     row["reachable"] = entry["reachable"]
     sure = (of_pixels if precision_of == "pixels" else of_objects)["precision"]

@@ -7,8 +7,8 @@ __all__ = ['EXPECTED_ROWS', 'LOOK_FIGURES', 'CALIBRATION_FILES', 'describe_model
            'describe_intervals', 'describe_cost', 'calibration_summary', 'noise_table', 'with_interval',
            'threshold_table', 'promise_verdict', 'error_table', 'temperature_table', 'saved_scores', 'verdict_text',
            'own_threshold', 'calibration_region_table', 'expected_table', 'gain_text', 'tta_table', 'describe_excused',
-           'look_table', 'look_account', 'look_region_table', 'look_size_table', 'interval_text', 'look_verdict',
-           'log_calibration', 'report_account']
+           'look_table', 'look_account', 'look_region_table', 'look_size_table', 'look_verdict', 'log_calibration',
+           'report_account']
 
 # %% ../../nbs/calibration/07_tables.ipynb #464d2c98
 import math
@@ -346,11 +346,6 @@ def look_size_table(look: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows).T
 
 # %% ../../nbs/calibration/07_tables.ipynb #774b9cca
-def interval_text(figures: dict[str, Any], name: str = "precision") -> str:
-    "The interval of a figure."
-    return f"{number_text(figures[f'{name}_ci_low'], 2)} … {number_text(figures[f'{name}_ci_high'], 2)}"
-
-
 def look_verdict(look: dict[str, Any], calibration: dict[str, Any]) -> str:
     "In words, how the test regions bear out what was promised at the operating ratio, and what is found."
     ratio = str(calibration["operating_ratio"])
