@@ -6,7 +6,7 @@
 __all__ = ['check_targets', 'check_shift', 'basis_of', 'effect_of', 'at_chosen', 'cost_of_calibration', 'promised_at',
            'calibrate', 'calibrated_run']
 
-# %% ../nbs/30_calibrate.ipynb #d0ab0442
+# %% ../nbs/30_calibrate.ipynb #516eeb14
 import os
 import time
 from collections.abc import Iterable, Sequence
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .calibration.passes import Scores, score_split
+from .calibration.promise import add_promises
 from .calibration.regions import expected_at_prevalence, region_entries
 from .calibration.temperature import calibration_errors, fit_temperature, is_at_bound
 from .calibration.thresholds import UNITS, load_calibration, threshold_entry
@@ -98,7 +99,7 @@ def promised_at(scores: Scores, cfg: Config, targets: dict[str, Any], regions: S
         promised["regions"] = region_entries(scores, regions, ratio, **targets, overall=thresholds[str(ratio)])
     return promised
 
-# %% ../nbs/30_calibrate.ipynb #50dfe7dd
+# %% ../nbs/30_calibrate.ipynb #a7fde8a5
 def calibrate(
     run_dir: str | os.PathLike,
     target_precision=0.8,
@@ -125,6 +126,7 @@ def calibrate(
         promised = promised_at(scores, cfg, targets, regions)
         entries = [*promised["thresholds"].values(), *promised.get("regions", {}).values()]
         scores = at_chosen(scores, predictor, cfg, folder, entries)
+        add_promises(scores, promised["thresholds"])
         entry, effect = promised["thresholds"][str(ratio)], effect_of(scores, T, ratio, ratios)
         offered = {r: error["shift"] for r, error in effect["errors"].items()}
         result: dict[str, Any] = dict(temperature=T, temperature_at_bound=is_at_bound(T), operating_ratio=ratio)

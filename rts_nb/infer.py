@@ -5,25 +5,26 @@
 # %% auto #0
 __all__ = ['check_engine', 'check_matching', 'infer', 'map_or_merge', 'main']
 
-# %% ../nbs/40_infer.ipynb #5c43cde4
+# %% ../nbs/40_infer.ipynb #98ef9edb
 import os
 import sys
 from argparse import Namespace
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from .calibration.thresholds import caveats, load_calibration
+from .calibration.thresholds import load_calibration
 from .core.files import ConfigError, RTSError, RunError, resolve, show_path
 from .core.jobs import forgiving_output
 from .mapping.command import PROGRAM, closing_lines, infer_arguments
 from .mapping.engines import ENGINES
-from .mapping.folder import MapJob, explain_write_errors, lock_map, map_settings, start_map
-from .mapping.log import MapClock, add_to_log, check_complete, finish_map, finished_log
-from .mapping.matching import MATCHING_CAVEAT
+from .mapping.folder import MapJob, explain_write_errors, lock_map, map_settings
+from .mapping.log import MapClock, add_to_log, check_complete, finish_map, finished_log, known_caveats
 from .mapping.merging import merge_maps
 from .mapping.page import write_page
+from .mapping.records import drop_scene, dropped_records
 from .mapping.shift import has_histograms
-from .predict.predictor import imagery_of_run
+from .mapping.starting import check_out_dir, forget_old_map, start_map
 from .predict.profile import load_training_profile
 from .predict.scenes import list_scenes, reading_options
 from .predict.views import check_settings
@@ -42,13 +43,14 @@ def check_matching(model_dir: str | os.PathLike) -> None:
         found = f"{show_path(resolve(model_dir))} has no training_profile.json with histograms to match"
         raise RunError(f"{found}; train it again, or go without histogram_matching")
 
-# %% ../nbs/40_infer.ipynb #c01b21ec
+# %% ../nbs/40_infer.ipynb #944e7908
 def infer(
     model_dir: str | os.PathLike,  # a calibrated run
     scenes,  # a raster, a folder, a glob, a table of tiles, or a list of these
     out_dir: str | os.PathLike,  # the map's folder; what is finished in it is not done again
     min_area_m2=100.0,  # smaller detections are dropped and counted
-    fresh=False,  # throw away what is in out_dir first
+    fresh=False,  # set the map in out_dir aside and begin anew
+    only_these=False,  # drop scenes of the map in out_dir that are not among these
     device=None,  # None for a GPU if there is one
     precision: str | None = None,  # None for that of the run
     engine="local",  # or 'ray'
@@ -57,6 +59,7 @@ def infer(
     rgb_bands: str | Sequence[int] = "",  # of R, G, B (and NIR) in scenes that do not say so, like '3,2,1,4'
     valid_mask="",  # a mask (0: do not use) for all scenes, or a pattern with {scene}; empty: those beside the scenes
     channel_sources="",  # like 'nir=scene': instead of the source that training had
+    anywhere=False,  # map scenes that lie outside of the Arctic too
     **settings,  # of the predictor: batch_size and overlap freely, others only as calibrated
 ) -> dict:
     "Maps the scenes and gives the content of inference_log.json; scenes that failed are listed in it."
@@ -64,25 +67,30 @@ def infer(
     clock, calibration = MapClock(), load_calibration(model_dir)
     settings = calibration["predictor"] | settings
     check_settings(calibration, load_config(Path(resolve(model_dir)) / "config.yaml").predict.replace(**settings))
-    found = list_scenes(scenes, **reading_options(rgb_bands, valid_mask, dem, channel_sources))
-    out = Path(resolve(out_dir))
+    found = list_scenes(scenes, **reading_options(rgb_bands, valid_mask, dem, channel_sources, anywhere))
+    out = check_out_dir(out_dir, found)
     if histogram_matching:
         check_matching(model_dir)
-    _, assumed = imagery_of_run(model_dir)
-    warnings = caveats(calibration) + [MATCHING_CAVEAT] * histogram_matching + [assumed] * bool(assumed)
+    warnings = known_caveats(model_dir, calibration, histogram_matching)
     with ENGINES[engine](model_dir, device, precision, settings) as mapper, lock_map(out) as work:
         shared = (mapper.settings, mapper.precision, min_area_m2, histogram_matching)
-        job = MapJob(out, work, map_settings(model_dir, calibration, *shared), warnings, mapper.computed_in)
+        wanted = map_settings(model_dir, calibration, *shared)
         with explain_write_errors(out, "its manifest"):
-            start_map(out, job.settings, fresh)
-        if log := finished_log(out, found):
+            there = start_map(out, wanted, fresh)  # its smallest area may be less than the one that is wanted
+            if only_these:
+                for name in dropped_records(out, found):
+                    drop_scene(out, name)
+        job = MapJob(out, work, there, warnings, mapper.computed_in)
+        if log := finished_log(out, found, min_area_m2):
             return log
         clock.add(out)
         failed = mapper.map_scenes(found, job)
         clock.skip()  # the records of the scenes hold their time
-        return finish_map(job, model_dir, calibration, failed, clock)
+        log = finish_map(replace(job, settings=wanted), model_dir, calibration, failed, clock, list(found))
+        forget_old_map(out)
+        return log
 
-# %% ../nbs/40_infer.ipynb #246c8394
+# %% ../nbs/40_infer.ipynb #ef947037
 def map_or_merge(given: Namespace) -> dict:
     "What the options of the command ask for; the content of inference_log.json."
     if given.merge:
@@ -94,6 +102,8 @@ def map_or_merge(given: Namespace) -> dict:
         rgb_bands=given.rgb_bands,
         valid_mask=given.valid_mask,
         channel_sources=given.channel_sources,
+        only_these=given.only_these,
+        anywhere=given.anywhere,
     )
     return infer(given.model_dir, given.scenes, given.out_dir, given.min_area_m2, given.fresh, **options)
 

@@ -9,7 +9,7 @@ __all__ = ['RETRIES', 'RAY_DEFAULTS', 'MOST_RUNNING', 'LEAVING_SECONDS', 'EXIT_D
            'leave_worker', 'map_task', 'scene_shape', 'window_pixels', 'largest_first', 'LocalEngine', 'failure',
            'RayEngine', 'local_engine', 'ray_engine']
 
-# %% ../../nbs/mapping/13_engines.ipynb #014c6071
+# %% ../../nbs/mapping/13_engines.ipynb #7f91405a
 import contextlib
 import functools
 import importlib
@@ -21,13 +21,14 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..core.device import DeviceLostError
-from ..core.files import ConfigError, DataError, RTSError, RunError, resolve
+from ..core.files import ConfigError, DataError, RunError, resolve
 from ..core.jobs import progress, threaded_map
 from .folder import MapJob, clear_unfinished, one_line
-from .scene import Meter, map_scene, map_scenes, unfinished_scenes
+from .scene import Meter, map_scene, map_scenes, reason_of, unfinished_scenes
 from ..predict.predictor import Predictor
 from ..predict.windows import window_starts
 from ..settings.config import PredictSettings
@@ -235,14 +236,14 @@ class LocalEngine:
         "Maps the scenes that are not finished, and returns those that failed with the reason."
         return map_scenes(self.predictor, scenes, job)
 
-# %% ../../nbs/mapping/13_engines.ipynb #76530dd1
-def failure(name: str, error: Exception) -> str:
-    "Why a task failed, in one line."
-    if isinstance(error, RTSError):
-        return str(error)
-    return f"{name}: {type(error).__name__}, {one_line(str(error))}"
+# %% ../../nbs/mapping/13_engines.ipynb #db123238
+def failure(out: Path, name: str, error: Exception) -> str:
+    "Why a task failed, in one line: what Ray says of its worker, or what the scene raised there."
+    if type(error).__module__.startswith("ray."):
+        return f"{name}: {type(error).__name__}, {one_line(str(error))}"
+    return reason_of(out, name, error)
 
-# %% ../../nbs/mapping/13_engines.ipynb #e6ed99e0
+# %% ../../nbs/mapping/13_engines.ipynb #00d86923
 class RayEngine:
     "Maps scenes on a Ray cluster."
 
@@ -276,7 +277,7 @@ class RayEngine:
         failed, lost = {}, {}
         for name, answer in progress(ends, "scenes", len(todo), "scene"):
             if isinstance(answer, Exception):
-                failed[name] = failure(name, answer)
+                failed[name] = failure(job.out, name, answer)
             elif answer is not None:
                 lost[name] = answer.reason
         return failed, lost

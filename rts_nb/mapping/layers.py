@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['FIXED_DATE', 'RasterGrid', 'read_grid', 'mosaic_source', 'mosaic_xml', 'write_mosaic', 'gdal_date',
-           'write_geopackage', 'write_geoparquet', 'write_layers']
+           'write_geopackage', 'write_geoparquet', 'sidecar_text', 'write_caveats', 'MapLayers', 'with_own_ground',
+           'write_layers']
 
-# %% ../../nbs/mapping/10_layers.ipynb #36534d85
+# %% ../../nbs/mapping/10_layers.ipynb #6672924a
 import contextlib
 import json
 import os
@@ -25,6 +26,7 @@ from rasterio.coords import BoundingBox
 
 from ..core.files import atomic
 from .folder import MapJob, explain_write_errors, raster_tags
+from .ground import own_ground
 from .rasters import NODATA
 from .union import MergedScenes, merge_scenes
 from ..tiles.layout import CRS
@@ -122,16 +124,56 @@ def write_geoparquet(path: Path, slumps: gpd.GeoDataFrame, tags: dict[str, str])
         metadata = {**table.schema.metadata, b"rts_nb": json.dumps(tags).encode()}
         pq.write_table(table.replace_schema_metadata(metadata), temporary)
 
-# %% ../../nbs/mapping/10_layers.ipynb #ce11130a
-def write_layers(job: MapJob, records: Sequence[dict]) -> MergedScenes:
-    "Writes rts.gpkg, rts.parquet and mosaic.vrt from the records of finished scenes, and returns their slumps."
+# %% ../../nbs/mapping/10_layers.ipynb #0f8e33ce
+def sidecar_text(caveats: str) -> str:
+    "The text of a file beside a raster by which GDAL replaces its tag CAVEATS."
+    root = ElementTree.Element("PAMDataset")
+    metadata = ElementTree.SubElement(root, "Metadata")
+    ElementTree.SubElement(metadata, "MDI", key="CAVEATS").text = caveats
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def write_caveats(raster: Path, known: str, caveats: str) -> None:
+    "Puts the caveats of a finished map beside a raster that was written when only some were known; none if equal."
+    beside = raster.with_name(f"{raster.name}.aux.xml")
+    if caveats == known:
+        beside.unlink(missing_ok=True)
+        return
+    text = sidecar_text(caveats)
+    if not beside.exists() or beside.read_text(encoding="utf-8") != text:
+        with atomic(beside) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+
+# %% ../../nbs/mapping/10_layers.ipynb #6fb19564
+class MapLayers(NamedTuple):
+    "What the layers of a map were made of."
+
+    merged: MergedScenes
+    records: list[dict]  # with `owned_km2`, km², and `slumps`, how many begin in the scene
+
+
+def with_own_ground(records: Sequence[dict], km2: dict[str, float], slumps: gpd.GeoDataFrame) -> list[dict]:
+    "The records with `owned_km2` and `slumps`; a slump in several scenes counts in the first that it names."
+    counts = slumps["scene"].str.split(",").str[0].value_counts()
+    own = ({"owned_km2": round(km2[r["scene"]], 6), "slumps": int(counts.get(r["scene"], 0))} for r in records)
+    return [record | more for record, more in zip(records, own, strict=True)]
+
+
+def write_layers(job: MapJob, records: Sequence[dict], warnings: Sequence[str]) -> MapLayers:
+    """Writes rts.gpkg, rts.parquet and mosaic.vrt from the records of finished scenes.
+
+    Records stand in the order of ownership; `warnings` are all caveats of the map, `job.warnings` those in rasters."""
     out, names = job.out, [record["scene"] for record in records]
-    tags = raster_tags(job.settings, job.warnings)
-    layers = [gpd.read_parquet(out / "parts" / f"{name}.parquet") for name in names]
-    merged = merge_scenes(layers, job.settings["min_area_m2"])
+    tags, known = raster_tags(job.settings, warnings), raster_tags(job.settings, job.warnings)["CAVEATS"]
+    own = own_ground(out, records)
+    merged = merge_scenes(own.layers, job.settings["min_area_m2"])
     with explain_write_errors(out, "the layer of slumps"):
         write_geopackage(out / "rts.gpkg", merged.slumps, tags)
         write_geoparquet(out / "rts.parquet", merged.slumps, tags)
+    probabilities = [out / f"{name}_probability.tif" for name in names]
     with explain_write_errors(out, "the mosaic"):
-        write_mosaic(out / "mosaic.vrt", [out / f"{name}_probability.tif" for name in names], tags)
-    return merged
+        write_mosaic(out / "mosaic.vrt", probabilities[::-1], tags)  # the last one is on top
+        for raster in (*probabilities, *(out / f"{name}_mask.tif" for name in names)):
+            write_caveats(raster, known, tags["CAVEATS"])
+    return MapLayers(merged, with_own_ground(records, own.km2, merged.slumps))

@@ -6,14 +6,14 @@
 __all__ = ['FinishedMap', 'read_map', 'check_same_settings', 'scene_owners', 'check_model', 'link_scenes', 'merged_failures',
            'merge_maps']
 
-# %% ../../nbs/mapping/12_merging.ipynb #0c6e4ba5
+# %% ../../nbs/mapping/12_merging.ipynb #f6ae7c55
 import json
 import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from ..calibration.thresholds import caveats, load_calibration
+from ..calibration.thresholds import load_calibration
 from ..core.files import RunError, resolve, show_path
 from rts_nb.mapping.folder import (
     LOG,
@@ -25,11 +25,10 @@ from rts_nb.mapping.folder import (
     explain_write_errors,
     lock_map,
     map_settings,
-    start_map,
 )
-from .log import MapClock, finish_map, other_seconds
-from .matching import MATCHING_CAVEAT
+from .log import MapClock, finish_map, known_caveats, other_seconds, tells_of_all
 from .records import read_records, scene_outputs
+from .starting import begun_scenes, files_of_scene, start_map
 from ..settings.config import load_config
 
 # %% ../../nbs/mapping/12_merging.ipynb #a4eee386
@@ -39,7 +38,7 @@ class FinishedMap(NamedTuple):
     settings: dict  # content of manifest.json
     log: dict  # content of inference_log.json
 
-# %% ../../nbs/mapping/12_merging.ipynb #270d54fe
+# %% ../../nbs/mapping/12_merging.ipynb #d5c8748e
 def read_map(path: str | os.PathLike) -> FinishedMap:
     "A map whose log tells of every scene; RunError if the map is not finished."
     folder = Path(resolve(path))
@@ -52,7 +51,7 @@ def read_map(path: str | os.PathLike) -> FinishedMap:
         name = record["scene"]
         if not all((folder / file).exists() for file in scene_outputs(name)):
             raise RunError(f"{show_path(folder)} is not finished (files of {name} are missing); {way_out}")
-    if log["scenes"] != read_records(folder):
+    if not tells_of_all(log, read_records(folder)):
         found = f"{show_path(folder)} is not finished (its log does not tell of all its scenes)"
         raise RunError(f"{found}; {way_out}")
     return FinishedMap(settings, log)
@@ -99,16 +98,18 @@ def check_model(model_dir: str | os.PathLike, calibration: dict, settings: dict)
         found = f"{show_path(resolve(model_dir))} is not what made these maps ({describe_changes(changes)})"
         raise RunError(f"{found}; name what did with model_dir (--model-dir)")
 
-# %% ../../nbs/mapping/12_merging.ipynb #fc9fca3d
+# %% ../../nbs/mapping/12_merging.ipynb #192f8f24
 def link_scenes(out: Path, owners: dict[str, Path]) -> None:
-    "Makes a map's folder hold links to the files of these scenes, and no other links; RunError if it holds own files."
-    here = [*out.glob("*.tif"), *out.glob("parts/*")]
-    own = [path for path in here if not path.is_symlink()]
+    "Makes a map's folder hold links to the files of these scenes, and no other ones; RunError if it holds own files."
+    linked = begun_scenes(out)
+    outputs = [out / file for name in sorted({*linked, *owners}) for file in scene_outputs(name)]
+    own = [path for path in outputs if path.exists() and not path.is_symlink()]
     if own:
         found = f"{show_path(out)} holds a map of its own ({own[0].name})"
         raise RunError(f"{found}; choose another out_dir for the merged one")
-    for path in here:
-        path.unlink()
+    for name in linked:
+        for file in files_of_scene(name):
+            (out / file).unlink(missing_ok=True)
     for name, folder in owners.items():
         for file in scene_outputs(name):
             link = out / file
@@ -124,7 +125,7 @@ def merged_failures(maps: dict[Path, FinishedMap], owners: dict[str, Path]) -> d
                 failed[name] = reason
     return failed
 
-# %% ../../nbs/mapping/12_merging.ipynb #182d364a
+# %% ../../nbs/mapping/12_merging.ipynb #55dd4012
 def merge_maps(
     maps: Iterable[str | os.PathLike],  # folders of finished maps
     out_dir: str | os.PathLike,  # the merged map's folder
@@ -141,13 +142,14 @@ def merge_maps(
         raise RunError(f"the model of these maps, {model}, is not here; {way_out}")
     clock, calibration = MapClock(), load_calibration(model)
     check_model(model, calibration, settings)
-    warnings = caveats(calibration) + [MATCHING_CAVEAT] * settings["histogram_matching"]
+    warnings = known_caveats(model, calibration, settings["histogram_matching"])
     failed = merged_failures(found, owners)
+    least = max(log["min_area_m2"] for _, log in found.values())
     with lock_map(out) as work, explain_write_errors(out, "the merged map"):
-        link_scenes(out, owners)
         start_map(out, settings)
+        link_scenes(out, owners)
         computed_in = sorted({log["computed_in"] for _, log in found.values() if log.get("computed_in")})
-        job = MapJob(out, work, settings, warnings, "; ".join(computed_in))
+        job = MapJob(out, work, settings | dict(min_area_m2=least), warnings, "; ".join(computed_in))
         (out / TIMES).unlink(missing_ok=True)  # of an earlier merge
         clock.add(out, sum(map(other_seconds, found)))
-        return finish_map(job, model, calibration, failed, clock)
+        return finish_map(job, model, calibration, failed, clock, list(owners))

@@ -6,33 +6,39 @@
 __all__ = ['NODATA', 'MASK_NODATA', 'PROBABILITY', 'MASK', 'SCALE', 'BLOCK', 'tiff_number', 'last_block_end', 'cog_faults',
            'RasterKind', 'open_plain', 'overview_factors', 'check_plain', 'add_overviews', 'copy_as_cog', 'cog',
            'calibrate_logits', 'keep_going', 'SceneHooks', 'SceneRasters', 'open_rasters', 'write_strip',
-           'how_it_was_read', 'write_rasters']
+           'beyond_raster', 'write_beyond', 'how_it_was_read', 'footprint_km2', 'lut_of', 'read_strips', 'facts_of',
+           'write_rasters']
 
-# %% ../../nbs/mapping/04_rasters.ipynb #6e1377df
+# %% ../../nbs/mapping/04_rasters.ipynb #d193b952
 import contextlib
 import dataclasses
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
+import shapely
 import torch
 from rasterio.enums import Resampling
 from rasterio.shutil import copy as copy_raster
+from rasterio.windows import Window
 
+from ..core.files import show_path
 from ..core.jobs import progress
-from .folder import MapJob
-from .geodesy import pixel_area_m2
+from .folder import MapJob, explain_unreadable
+from .geodesy import check_latitude, geodesic_area, pixel_area_m2
 from .matching import matching_table
 from .shift import sum_histograms
+from ..predict.dates import acquisition_date
 from ..predict.predictor import Predictor
+from ..predict.strips import Box
 from ..predict.views import fuse
 from ..predict.windows import prefetch
 from ..tiles.layout import CRS
-from ..tiles.rasters import Scene
+from ..tiles.rasters import Scene, footprint
 from ..tiles.reading import MASK_MEANING, OpenScene, open_scene
 
 # %% ../../nbs/mapping/04_rasters.ipynb #eda7004f
@@ -176,14 +182,14 @@ def cog(
         raise OSError(errno.EIO, f"{'; '.join(faults)}, the disk may be full")
     os.replace(finished, path)
 
-# %% ../../nbs/mapping/04_rasters.ipynb #43a332ae
-def calibrate_logits(logits: np.ndarray, settings: dict) -> tuple[np.ndarray, np.ndarray]:
-    "(probability as it is written, probability that the threshold holds for), float32 of the shape of the logits."
-    x = torch.as_tensor(logits).double() / settings["temperature"]
-    promised = torch.sigmoid(x).float().numpy()
-    if not settings["prior_shift"]:
-        return promised, promised
-    return torch.sigmoid(x + settings["prior_shift"]).float().numpy(), promised
+# %% ../../nbs/mapping/04_rasters.ipynb #d872d923
+def calibrate_logits(logits: np.ndarray, settings: dict) -> np.ndarray:
+    "Probabilities as they are written, float32 of the logits' shape: sigmoid(logits / temperature + prior shift)."
+    return (
+        torch.sigmoid(torch.as_tensor(logits).double() / settings["temperature"] + settings["prior_shift"])
+        .float()
+        .numpy()
+    )
 
 # %% ../../nbs/mapping/04_rasters.ipynb #14106feb
 def keep_going() -> None:
@@ -217,16 +223,43 @@ def open_rasters(stack: contextlib.ExitStack, job: MapJob, scene: Scene, name: s
         scale = stack.enter_context(cog(job.work / f"{name}_scale.tif", job.work, grid, SCALE, {}))
     return SceneRasters(probability, mask, scale)
 
-# %% ../../nbs/mapping/04_rasters.ipynb #0dc1e962
+# %% ../../nbs/mapping/04_rasters.ipynb #79b61a64
 def write_strip(rasters: SceneRasters, strip: tuple, fused: np.ndarray, settings: dict, threshold: float) -> None:
-    "Writes a strip (window, logits by scale, valid) to the rasters of a scene."
+    "Writes a strip (window, logits by scale, valid) to the rasters of a scene; `threshold` is a logit."
     window, logits, valid = strip
-    probability, promised = calibrate_logits(fused, settings)
-    mask = np.where(valid, promised >= threshold, MASK_NODATA).astype("u1")
+    probability = calibrate_logits(fused, settings)
+    mask = np.where(valid, fused >= threshold, MASK_NODATA).astype("u1")
     rasters.probability.write(np.where(valid, probability, np.float32(NODATA)), 1, window=window)
     rasters.mask.write(mask, 1, window=window)
     if rasters.scale is not None:
         rasters.scale.write(logits.argmax(0).astype("u1"), 1, window=window)
+
+# %% ../../nbs/mapping/04_rasters.ipynb #314f9896
+def beyond_raster(box: Box) -> list[Window]:
+    "The windows of a box that its raster does not reach, at most BLOCK rows each."
+    left, top, right, bottom = box.inside
+    left, top, right, bottom = left - box.left, top - box.top, right - box.left, bottom - box.top
+    spans = [
+        (0, 0, box.width, top),
+        (0, bottom, box.width, box.height),
+        (0, top, left, bottom),
+        (right, top, box.width, bottom),
+    ]
+    windows = []
+    for first, start, last, stop in spans:
+        if last > first:
+            windows += [Window(first, y, last - first, min(BLOCK, stop - y)) for y in range(start, stop, BLOCK)]
+    return windows
+
+
+def write_beyond(rasters: SceneRasters, box: Box) -> None:
+    "Writes nodata where a box hangs over the edge of its raster."
+    for window in beyond_raster(box):
+        shape = window.height, window.width
+        rasters.probability.write(np.full(shape, NODATA, "f4"), 1, window=window)
+        rasters.mask.write(np.full(shape, MASK_NODATA, "u1"), 1, window=window)
+        if rasters.scale is not None:
+            rasters.scale.write(np.zeros(shape, "u1"), 1, window=window)
 
 # %% ../../nbs/mapping/04_rasters.ipynb #2f3aa4c5
 def how_it_was_read(scene: OpenScene) -> dict:
@@ -244,33 +277,67 @@ def how_it_was_read(scene: OpenScene) -> dict:
         resampled=bool(size and size.resampled),
     )
 
-# %% ../../nbs/mapping/04_rasters.ipynb #8d5d18f9
+# %% ../../nbs/mapping/04_rasters.ipynb #9f566ffc
+def footprint_km2(scene: OpenScene) -> float:
+    "The area of an open scene's raster on the ground, within its box, whether there are data or not."
+    return geodesic_area(footprint(scene.rgb.src).intersection(shapely.box(*scene.bounds))) / 1e6
+
+
+def lut_of(predictor: Predictor, scene: Scene, job: MapJob) -> np.ndarray | None:
+    "What to put for each value of R, G, B of a scene: of its whole raster, so that boxes of one raster agree."
+    if not job.settings["histogram_matching"]:
+        return None
+    raster = dataclasses.replace(scene, bounds=None, region="", date="")
+    if raster not in predictor.tables:
+        profile, channels = predictor.profile or {}, predictor.settings.extra_channels
+        predictor.tables[raster] = matching_table(raster, profile, channels, predictor.imagery)
+    return predictor.tables[raster]
+
+
+def read_strips(strips: Any, path: str) -> Generator[tuple, None, None]:
+    "The strips of a generator; DataError naming it for what GDAL and PROJ raise."
+    with explain_unreadable(path), contextlib.closing(strips):
+        yield from strips
+
+# %% ../../nbs/mapping/04_rasters.ipynb #42c01b81
+def facts_of(grid: OpenScene, scene: Scene) -> dict[str, Any]:
+    "What the record of a scene says of its imagery: how it was read, date, footprint; DataError outside of the Arctic."
+    check_latitude(grid.bounds, show_path(scene.path), scene.anywhere)
+    facts = dict(read=how_it_was_read(grid), date=acquisition_date(scene, grid.rgb.src.tags()))
+    return facts | dict(footprint_km2=footprint_km2(grid))
+
+# %% ../../nbs/mapping/04_rasters.ipynb #107c7147
 def write_rasters(predictor: Predictor, scene: Scene, name: str, job: MapJob, hooks: SceneHooks | None = None) -> dict:
-    "Writes a scene's rasters; the counts of `windows`, the `skipped`, `km2`, and the histograms as `seen`."
+    """Writes a scene's rasters; the counts of `windows`, the `skipped`, `km2`, and the histograms as `seen`.
+
+    `starts` are the rows and columns where windows start, from the upper left corner of the rasters."""
     settings, hooks = predictor.settings, hooks or SceneHooks()
     counts: dict[str, Any] = {}
     histograms = sum_histograms(predictor.profile, [])
-    lut = None
-    if job.settings["histogram_matching"]:
-        lut = matching_table(scene, predictor.profile or {}, settings.extra_channels, predictor.imagery)
     see = histograms.add_pixels if histograms else None
     n_valid = 0
     with contextlib.ExitStack() as stack:
-        grid = stack.enter_context(open_scene(scene, settings.extra_channels, imagery=predictor.imagery))
-        counts["read"] = how_it_was_read(grid)
+        with explain_unreadable(scene.path):
+            lut = lut_of(predictor, scene, job)
+            grid = stack.enter_context(open_scene(scene, settings.extra_channels, imagery=predictor.imagery))
+            facts = facts_of(grid, scene)
         rasters = open_rasters(stack, job, scene, name, grid, len(settings.scales) > 1)
         total = grid.width * grid.height
         bar = stack.enter_context(progress(total=total, desc=name, unit="px", unit_scale=True))
         strips = predictor.scene(scene, by_scale=True, counts=counts, see=see, lut=lut, read=hooks.on_read)
-        for window, logits, valid in stack.enter_context(contextlib.closing(prefetch(strips))):
+        named = read_strips(strips, scene.path)
+        for window, logits, valid in stack.enter_context(contextlib.closing(prefetch(named))):
             hooks.check()
             fused = fuse(torch.as_tensor(logits), settings.fusion).numpy()
             if histograms:
                 histograms.add_logits(fused, valid)
-            write_strip(rasters, (window, logits, valid), fused, job.settings, job.threshold(scene))
+            write_strip(rasters, (window, logits, valid), fused, job.settings, job.logit(scene))
             n_valid += int(valid.sum())
             bar.update(valid.size)
-        counts["km2"] = n_valid * pixel_area_m2(grid) / 1e6
+        box = counts.pop("box")
+        write_beyond(rasters, box)
+        counts |= facts | dict(km2=n_valid * pixel_area_m2(grid) / 1e6)
     if histograms:
         counts["seen"] = histograms.record()
+    counts["starts"] = [top - box.top for top in box.tops], [left - box.left for left in box.lefts]
     return counts

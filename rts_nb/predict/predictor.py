@@ -165,6 +165,7 @@ class Predictor:
         self.stats, self.settings = stats, settings
         self.imagery = Imagery()  # by whose rules scenes are read
         self.profile: dict | None = None  # of training, where the model directory has one
+        self.tables: dict[Scene, np.ndarray] = {}  # what histogram matching puts for each value, by scene
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.precision = resolve_precision(precision, self.device)
         model = model.to(self.device).to(memory_format=torch.channels_last).eval()

@@ -80,13 +80,21 @@ def _accept(pixels, valid):
 
 # %% ../../nbs/predict/01_windows.ipynb #5bd989d1
 class RowReader:
-    "Rows of an open scene from column `left` to `right`, read once from top to bottom and mirrored beyond its edges."
+    "Rows of an open scene between two columns, read once from top to bottom and mirrored beyond its edges."
 
-    def __init__(self, src: OpenScene, path, left=None, right=None, check: Callable = _accept, read=None):
-        self.src, self.path = src, path
-        self.check = check  # is called with the pixels and validity of every part as it is read
-        self.read = read  # is called when the last row has been read
-        self.left, self.right = max(left or 0, 0), min(right or src.width, src.width)
+    def __init__(
+        self,
+        src: OpenScene,
+        path,
+        columns: tuple[int, int] | None = None,  # from, to; they may lie beyond the scene; None for all
+        check: Callable = _accept,  # is called with the pixels and validity of every part as it is read
+        read: Callable | None = None,  # is called when the last row has been read
+        bottom: int | None = None,  # the last row that will be asked for is above this one; None for all
+    ):
+        self.src, self.path, self.check, self.read = src, path, check, read
+        left, right = columns or (0, src.width)
+        self.left, self.right = max(left, 0), min(right, src.width)
+        self.bottom = min(bottom or src.height, src.height)
         self.start = 0  # of the rows in memory
         self.pixels, self.valid = np.empty((0, 0, 0)), np.empty((0, 0), bool)  # nothing read yet
 
@@ -114,7 +122,7 @@ class RowReader:
     def _read(self, top: int, bottom: int) -> tuple[np.ndarray, np.ndarray]:
         pixels, valid = read_rows(self.src, self.path, (self.left, self.right), top, bottom)
         self.check(pixels, valid)
-        if self.read and bottom == self.src.height:
+        if self.read and bottom >= self.bottom:
             self.read()
         return pixels, valid
 

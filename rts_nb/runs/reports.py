@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['output_notebook', 'report_path', 'read_expected', 'expect_report', 'report_state', 'keep_report', 'collect_reports']
 
-# %% ../../nbs/runs/03_reports.ipynb #af3ada4c
+# %% ../../nbs/runs/03_reports.ipynb #84ac16fe
 import contextlib
 import datetime
 import json
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psutil
 
-from ..core.files import write_json
+from ..core.files import show_path, write_json
 from .directory import finished
-from .tracking import Tracker, log_run
+from .tracking import Tracker, can_write, log_run
 
 # %% ../../nbs/runs/03_reports.ipynb #a3fad14e
 def output_notebook(command: list[str]) -> str | None:
@@ -28,7 +28,7 @@ def output_notebook(command: list[str]) -> str | None:
     notebooks = [word for word in command[programs[0] + 1 :] if word.endswith(".ipynb")]
     return notebooks[1] if len(notebooks) > 1 else None
 
-# %% ../../nbs/runs/03_reports.ipynb #aaae0d43
+# %% ../../nbs/runs/03_reports.ipynb #4ed19226
 def report_path(injected: str | os.PathLike | None = None) -> Path | None:
     "Where papermill writes the notebook that is running, injected or by its command; None without papermill."
     if injected:
@@ -49,7 +49,7 @@ def read_expected(run_dir: str | os.PathLike) -> dict[str, dict]:
 
 def expect_report(run_dir: str | os.PathLike, report: str, path: str | os.PathLike | None) -> None:
     "Notes that the executed notebook of `report` will be at `path`; nothing where there is no papermill."
-    if path:
+    if path and can_write(run_dir):
         now = datetime.datetime.now(datetime.UTC).isoformat()
         expected = read_expected(run_dir) | {report: dict(path=str(path), noted=now)}
         write_json(Path(run_dir) / "notebooks" / "expected.json", expected)
@@ -66,7 +66,7 @@ def report_state(path: str | os.PathLike, noted: str) -> str:
     moments = [datetime.datetime.fromisoformat(t) for t in (times["start_time"], noted, times["end_time"])]
     return "ready" if moments == sorted(moments) else "other"
 
-# %% ../../nbs/runs/03_reports.ipynb #54d39255
+# %% ../../nbs/runs/03_reports.ipynb #8da2a29f
 def keep_report(run_dir: str | os.PathLike, report: str, path: Path) -> None:
     "Copies an executed notebook into the run directory and attaches it to the MLflow run."
     kept = Path(run_dir) / "notebooks" / f"{report}.ipynb"
@@ -77,6 +77,9 @@ def keep_report(run_dir: str | os.PathLike, report: str, path: Path) -> None:
 
 def collect_reports(run_dir: str | os.PathLike) -> list[str]:
     "Keeps the executed notebooks that are finished, names them, and logs a finished run that MLflow lacks."
+    if not can_write(run_dir):
+        print(f"{show_path(run_dir)} cannot be written: it keeps no figure of this report and no copy of it")
+        return []
     expected = read_expected(run_dir)
     states = {report: report_state(**note) for report, note in expected.items()}
     for report, state in states.items():

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STAYING', 'RECORD', 'OWN_TEMPORARY', 'FOLDERS_OF_RUN', 'OWN_ENTRIES', 'stays', 'is_own', 'holds_keys',
            'has_own_config', 'is_run', 'foreign_entries', 'check_no_foreign', 'read_record', 'check_can_move',
-           'finish_move', 'set_aside', 'delete_set_aside']
+           'run_entries', 'finish_move', 'set_aside', 'delete_set_aside']
 
 # %% ../../nbs/runs/07_set_aside.ipynb #e9786804
 import datetime
@@ -14,6 +14,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,8 +106,8 @@ def read_record(folder: Path) -> dict[str, Any]:
     return json.loads(file.read_text(encoding="utf-8"))
 
 
-def check_can_move(run_dir: Path) -> None:
-    "RunError where a file of the run directory cannot be moved to a folder beside it; leaves no trace."
+def check_can_move(run_dir: Path, what="run directory", option="run_dir") -> None:
+    "RunError where a file of a directory cannot be moved to a folder beside it; leaves no trace."
     folder = run_dir.resolve()
     probe, beside = folder / f".probe-{os.getpid()}", folder.with_name(f".{folder.name}.probe-{os.getpid()}")
     try:
@@ -114,8 +115,8 @@ def check_can_move(run_dir: Path) -> None:
         probe.touch()
         os.replace(probe, beside / "probe")
     except OSError as error:
-        found = f"run directory {show_path(folder)} cannot be set aside to start over ({error.strerror or error})"
-        raise RunError(f"{found}; name another run_dir") from None
+        found = f"{what} {show_path(folder)} cannot be set aside to start over ({error.strerror or error})"
+        raise RunError(f"{found}; name another {option}") from None
     finally:
         probe.unlink(missing_ok=True)
         shutil.rmtree(beside, ignore_errors=True)
@@ -126,28 +127,33 @@ def _metrics_first(path: Path) -> tuple[bool, str]:
     return path.name != "metrics.json", path.name
 
 
-def finish_move(run_dir: Path) -> None:
-    "Moves what a start that was killed had begun to set aside; nothing where none had."
+def run_entries(folder: Path) -> list[Path]:
+    "What a run wrote into its directory, in the order in which it moves."
+    return [path for path in sorted(folder.iterdir(), key=_metrics_first) if is_own(path.name)]
+
+
+def finish_move(run_dir: Path, entries: Callable[[Path], list[Path]] = run_entries) -> None:
+    "Moves what a start that was killed had begun to set aside, as `entries` lists it; nothing where none had."
     folder = run_dir.resolve()
     record = read_record(folder)
     if not record["moving"]:
         return
     beside = folder.with_name(record["moving"])
     beside.mkdir(exist_ok=True)
-    for path in sorted(folder.iterdir(), key=_metrics_first):
-        if is_own(path.name):
-            target = beside / path.name
-            while target.exists():  # written anew between the kill and this start
-                target = target.with_name(f"{target.name}.later")
-            os.replace(path, target)
+    for path in entries(folder):
+        target = beside / path.relative_to(folder)
+        while os.path.lexists(target):  # written anew between the kill and this start
+            target = target.with_name(f"{target.name}.later")
+        target.parent.mkdir(exist_ok=True)
+        os.replace(path, target)
     write_json(folder / RECORD, record | dict(moving=None))
 
 
-def set_aside(run_dir: Path) -> Path | None:
+def set_aside(run_dir: Path, entries: Callable[[Path], list[Path]] = run_entries) -> Path | None:
     "Moves what a run wrote into its directory to `.<name>.<date>` beside it, which it returns; None for nothing."
     folder = run_dir.resolve()
-    finish_move(folder)
-    if not any(is_own(path.name) for path in folder.iterdir()):
+    finish_move(folder, entries)
+    if not entries(folder):
         return None
     date = datetime.datetime.now().isoformat(timespec="seconds").replace(":", "-")
     beside = folder.with_name(f".{folder.name}.{date}")
@@ -155,15 +161,15 @@ def set_aside(run_dir: Path) -> Path | None:
         beside = beside.with_name(f"{beside.name}+")
     record = read_record(folder)
     write_json(folder / RECORD, dict(moving=beside.name, aside=[*record["aside"], beside.name]))
-    finish_move(folder)
+    finish_move(folder, entries)
     return beside
 
 # %% ../../nbs/runs/07_set_aside.ipynb #00db9a9e
-def delete_set_aside(run_dir: Path) -> list[str]:
+def delete_set_aside(run_dir: Path, is_finished: Callable[[Path], bool] = finished) -> list[str]:
     "Deletes what was set aside from a run directory, if the run in it is finished; the names of these folders."
     folder = run_dir.resolve()
     record = read_record(folder)
-    if not finished(folder) or record["moving"]:
+    if not is_finished(folder) or record["moving"]:
         return []
     of_this_run = [name for name in record["aside"] if name.startswith(f".{folder.name}.")]
     deleted = [name for name in of_this_run if folder.with_name(name).is_dir()]

@@ -6,7 +6,7 @@
 __all__ = ['tracking_uri', 'store_name', 'shown_store', 'store_lock', 'tracking_client', 'find_experiment', 'experiment_id',
            'store_words', 'store_fault', 'Tracker', 'start_run', 'log_params', 'is_finite_number', 'log_metrics',
            'log_files', 'set_status', 'epoch_metrics', 'flat_metrics', 'run_parameters', 'log_run_files', 'log_run',
-           'keep_figure']
+           'can_write', 'keep_figure']
 
 # %% ../../nbs/runs/02_tracking.ipynb #9a548bb1
 import contextlib
@@ -251,9 +251,19 @@ def log_run(run_dir: str | os.PathLike) -> None:
         tracker.log_files(*files, folder=name)
     tracker.set_status("FINISHED")
 
-# %% ../../nbs/runs/02_tracking.ipynb #fa3d7736
+# %% ../../nbs/runs/02_tracking.ipynb #d6d540c3
+def can_write(run_dir: str | os.PathLike) -> bool:
+    "Whether files can be written into a run directory, there or to be made; a shared model may be read-only."
+    folder = Path(run_dir).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return os.access(folder, os.W_OK)
+
+
 def keep_figure(run_dir: str | os.PathLike, name: str, figure: Figure) -> Figure:
-    "Saves a figure in the run directory, attaches it to the MLflow run, and returns it."
+    "Saves a figure in the run directory, if that can be written, attaches it to the MLflow run, and returns it."
+    if not can_write(run_dir):
+        return figure
     path = Path(run_dir) / "figures" / f"{name}.png"
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FEWEST_BLOCKS', 'Interval', 'percentiles', 'resampling_units', 'count_units', 'draw_tiles', 'draw_blocks',
            'bootstrap_weights', 'interval_from_resamples', 'event_size', 'typical_size', 'unseen_events', 'DrawnCounts',
-           'drawn_counts', 'two_sided', 'rates_of', 'rate_intervals']
+           'drawn_counts', 'two_sided', 'rates_of', 'mapped_share', 'rate_intervals']
 
 # %% ../../nbs/scores/03_resampling.ipynb #65d6effe
 from collections.abc import Iterator
@@ -161,7 +161,7 @@ def two_sided(value: float, lows: np.ndarray, highs: np.ndarray, unit: str, n_un
         high = np.nanquantile(highs, high_share) if not np.isnan(highs).all() else np.nan
     return Interval(float(value), float(low), float(high), unit, n_units, len(lows))
 
-# %% ../../nbs/scores/03_resampling.ipynb #ab562135
+# %% ../../nbs/scores/03_resampling.ipynb #362bf7cc
 def rates_of(tp, fp, fn) -> dict[str, Any]:
     "Precision, recall, F1 and IoU of counts, numbers or arrays."
     return dict(
@@ -171,7 +171,12 @@ def rates_of(tp, fp, fn) -> dict[str, Any]:
         iou=iou_score(tp, fp, fn),
     )
 
+# %% ../../nbs/scores/03_resampling.ipynb #1edf3011
+def mapped_share(tp, fp, fn) -> Any:
+    "What is predicted over what is true, of counts, numbers or arrays; NaN where nothing is true."
+    return np.divide(tp + fp, tp + fn, out=np.full(np.shape(tp), np.nan), where=np.asarray(tp + fn) > 0)
 
+# %% ../../nbs/scores/03_resampling.ipynb #c21a900f
 def rate_intervals(
     table: TileTable,
     tp: np.ndarray,  # pixels or objects of each tile, unweighted: (tiles,)
@@ -184,7 +189,7 @@ def rate_intervals(
     seed=42,
     maybe_false: np.ndarray | None = None,  # of each tile, excused: the lower ends take them as false
 ) -> dict[str, Interval]:
-    "95 % intervals of the rates of `rates_of` and of `false_per_tile` at the ratio, unseen events included."
+    "95 % intervals of `rates_of`, `false_per_tile` and `mapped_share` at the ratio, unseen events included."
     weights, rng = tile_weights(table, ratio, negatives, subset_seed), np.random.default_rng(seed)
     use = weights > 0
     drawn = doubted = drawn_counts(table, tp, fp, fn, ratio, use, n, rng)
@@ -201,4 +206,10 @@ def rate_intervals(
     best = rates_of(drawn.tp + more_found, drawn.fp, drawn.fn)
     sure = {name: two_sided(measured[name], worst[name], best[name], unit, n_units) for name in measured}
     false = weights @ fp / weights.sum(), drawn.fp / drawn.tiles, (drawn.fp + more_false) / drawn.tiles
-    return sure | dict(false_per_tile=two_sided(*false, unit, n_units))
+    mapped = (
+        float(mapped_share(weights @ tp, weights @ fp, weights @ fn)),
+        mapped_share(drawn.tp, drawn.fp, drawn.fn + more_missed),
+        mapped_share(drawn.tp, doubted.fp + more_false, drawn.fn),
+    )
+    more = dict(false_per_tile=false, mapped_share=mapped)
+    return sure | {name: two_sided(*values, unit, n_units) for name, values in more.items()}

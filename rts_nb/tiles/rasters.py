@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['RASTER_SUFFIXES', 'DERIVED', 'USABLE_DATA_MASK', 'SIDECAR', 'SAME_SIZE', 'RESAMPLED', 'is_usable_data_mask',
-           'sidecars_of', 'is_sidecar', 'list_rasters', 'scene_files', 'Scene', 'split_numbers', 'band_numbers',
-           'named_mask', 'without_masks', 'scene_of', 'check_georeference', 'open_raster', 'thinned_shape',
-           'open_cached', 'footprint', 'ground_pixel_m', 'Grid', 'is_on_grid', 'PixelSize', 'choose_pixel',
-           'scene_grid', 'part_of_grid']
+           'is_hidden_or_folder', 'sidecars_of', 'is_sidecar', 'list_rasters', 'scene_files', 'Scene', 'split_numbers',
+           'band_numbers', 'named_mask', 'without_masks', 'scene_of', 'check_georeference', 'open_raster',
+           'thinned_shape', 'open_cached', 'footprint', 'ground_pixel_m', 'Grid', 'is_on_grid', 'PixelSize',
+           'choose_pixel', 'scene_grid', 'part_of_grid']
 
-# %% ../../nbs/tiles/05_rasters.ipynb #75a59f2d
+# %% ../../nbs/tiles/05_rasters.ipynb #8eb4eae2
 import dataclasses
 import functools
 import glob
@@ -30,7 +30,7 @@ from rasterio.coords import BoundingBox
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from shapely.geometry import Polygon
 
-from ..core.files import DataError, first_line, is_virtual, resolve, show_path
+from ..core.files import DataError, first_line, is_url, is_virtual, resolve, show_path, url_note, without_query
 from .layout import CRS
 
 # %% ../../nbs/tiles/05_rasters.ipynb #560c4ac9
@@ -44,9 +44,14 @@ def is_usable_data_mask(path: str | os.PathLike) -> bool:
     "Whether a raster is one of Planet's masks, by its name."
     return bool(USABLE_DATA_MASK.fullmatch(Path(path).stem))
 
-# %% ../../nbs/tiles/05_rasters.ipynb #5e93f326
+# %% ../../nbs/tiles/05_rasters.ipynb #462434a6
+def is_hidden_or_folder(path: Path) -> bool:
+    "Whether a path is no scene whatever its ending: a folder, or a file like ._a.tif that an archive from a Mac has."
+    return path.name.startswith(".") or os.path.isdir(path)
+
+
 def _is_raster(path: Path) -> bool:
-    return path.suffix.lower() in RASTER_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    return path.suffix.lower() in RASTER_SUFFIXES and not is_hidden_or_folder(path)
 
 
 @functools.lru_cache(16)
@@ -81,8 +86,11 @@ def _name_starts(stem: str) -> list[str]:
     parts = stem.split("_")
     return ["_".join(parts[:n]) for n in range(len(parts), 0, -1)]
 
-# %% ../../nbs/tiles/05_rasters.ipynb #06f10ad0
+# %% ../../nbs/tiles/05_rasters.ipynb #5b234b47
 def _virtual_sidecars(path: str) -> dict[str, str]:
+    "Those of a scene on a path that only GDAL reads."
+    if without_query(path) != path:
+        return {}  # the query that signs the request for one file opens no other
     stem, ending = os.path.splitext(path)
     folder, name = stem.rsplit("/", 1)
     tried = {kind: [f"{stem}_{kind}{ending}"] for kind in ("valid", "extra")}
@@ -124,7 +132,7 @@ def is_sidecar(path: str | os.PathLike) -> bool:
     rasters, _ = _index_of(path.parent)
     return named["scene"].lower() in rasters
 
-# %% ../../nbs/tiles/05_rasters.ipynb #07f16d14
+# %% ../../nbs/tiles/05_rasters.ipynb #5c799f23
 def list_rasters(
     path: str | os.PathLike,  # a file, a folder, or a pattern
     recursive: bool,  # whether the subfolders of a folder count (cutting) or not (mapping)
@@ -137,15 +145,17 @@ def list_rasters(
     if path.exists():
         return [path]
     found = [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-    return [p for p in found if not is_sidecar(p)]
+    return [p for p in found if not is_sidecar(p) and not is_hidden_or_folder(p)]
 
-# %% ../../nbs/tiles/05_rasters.ipynb #87157c75
+# %% ../../nbs/tiles/05_rasters.ipynb #f68a252a
 def scene_files(scenes) -> list[str]:
     "Paths of scenes from a path, folder, pattern, VRT, or list of these; DataError if one of them gives none."
     if isinstance(scenes, (list, tuple)):
         return [file for item in scenes for file in scene_files(item)]
     if is_virtual(scenes):
         return [str(scenes)]
+    if is_url(scenes):
+        raise DataError(url_note(scenes))
     path = resolve(scenes)
     found = list_rasters(path, recursive=True)
     if not found:
@@ -153,7 +163,7 @@ def scene_files(scenes) -> list[str]:
         raise DataError(f"{show_path(path)}: no raster there; expected {expected}")
     return [str(p) for p in found]
 
-# %% ../../nbs/tiles/05_rasters.ipynb #7c1f8b61
+# %% ../../nbs/tiles/05_rasters.ipynb #36dce995
 @dataclasses.dataclass(frozen=True)
 class Scene:
     "Where a scene's pixels are."
@@ -167,6 +177,9 @@ class Scene:
     rgb_bands: tuple[int, ...] | None = None  # numbers of R, G, B (and NIR), where the file does not say
     dem: str | None = None  # an elevation model, for channels that are computed from one
     sources: tuple[tuple[str, str], ...] = ()  # (channel, source) that this scene uses instead of training's
+    fault: str = ""  # why it cannot be mapped, found while it was listed
+    date: str = ""  # when it was taken, YYYY-MM-DD or with THH:MM:SS, as a table says; '' where none does
+    anywhere: bool = False  # may lie outside of the Arctic
 
 # %% ../../nbs/tiles/05_rasters.ipynb #a1ad80d7
 def split_numbers(values: Any) -> list[float]:
@@ -191,10 +204,12 @@ def band_numbers(bands: str | int | Sequence[int] | None) -> tuple[int, ...] | N
         raise DataError(f"rgb_bands is {bands!r}; expected the numbers of R, G, B (and NIR), as in 3,2,1,4")
     return numbers
 
-# %% ../../nbs/tiles/05_rasters.ipynb #8252f53a
+# %% ../../nbs/tiles/05_rasters.ipynb #b1e682ec
 def named_mask(valid_mask: str, scene: str | os.PathLike) -> str | None:
     "The mask of a scene from a path or a pattern like 'masks/{scene}.tif'; None if there is no pattern."
-    return str(resolve(valid_mask.replace("{scene}", Path(scene).stem))) if valid_mask else None
+    if not valid_mask:
+        return None
+    return str(resolve(valid_mask.replace("{scene}", Path(without_query(scene)).stem)))
 
 
 def without_masks(files: Sequence[str | os.PathLike], valid_mask: str) -> list:
@@ -210,14 +225,22 @@ def scene_of(path: str | os.PathLike, **more) -> Scene:
     fields = found | dict(udm=masks[0] if masks else None)
     return Scene(str(path), **(fields | {name: value for name, value in more.items() if value is not None}))
 
-# %% ../../nbs/tiles/05_rasters.ipynb #10d0fa19
+# %% ../../nbs/tiles/05_rasters.ipynb #192b61d4
 def check_georeference(src, path):
-    "DataError if an open raster has no CRS or no geotransform."
-    if src.crs is None or src.transform.is_identity:
-        way_out = "give it one with gdal_translate -a_srs and -a_ullr"
-        raise DataError(f"{show_path(path)} has no georeference (CRS {src.crs}); {way_out}")
+    "DataError if an open raster has no CRS or no geotransform, with the way to one from what it has instead."
+    if src.crs is not None and not src.transform.is_identity:
+        return
+    control_points, _ = src.gcps
+    warped = "gdalwarp -t_srs EPSG:3413"
+    if control_points:
+        found, way_out = f"only {len(control_points)} ground control points", f"warp it with {warped}"
+    elif src.rpcs:
+        found, way_out = "only RPCs", f"warp it with {warped} -rpc, over a terrain model with -to RPC_DEM="
+    else:
+        found, way_out = f"CRS {src.crs}", "give it one with gdal_translate -a_srs and -a_ullr"
+    raise DataError(f"{show_path(path)} has no georeference ({found}); {way_out}")
 
-# %% ../../nbs/tiles/05_rasters.ipynb #20afa901
+# %% ../../nbs/tiles/05_rasters.ipynb #b7c28cfd
 def open_raster(path: str | os.PathLike):
     "An open, georeferenced raster that the caller closes; DataError naming it if it cannot be opened or has no place."
     try:
@@ -225,7 +248,7 @@ def open_raster(path: str | os.PathLike):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             src = rasterio.open(path)
     except RasterioError as error:
-        reason = first_line(error).replace(str(path), "it")
+        reason = first_line(error).replace(str(path), "it").replace(without_query(path), "it")
         raise DataError(f"{show_path(path)} cannot be opened as a raster ({reason})") from None
     try:
         check_georeference(src, path)
