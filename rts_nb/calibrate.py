@@ -9,7 +9,7 @@ __all__ = ['check_targets', 'check_shift', 'basis_of', 'effect_of', 'at_chosen',
 # %% ../nbs/30_calibrate.ipynb #516eeb14
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +72,10 @@ def effect_of(scores: Scores, temperature: float, ratio: int, ratios: Sequence[i
         prevalence={r: error["prevalence"] for r, error in errors.items()},
     )
 
-# %% ../nbs/30_calibrate.ipynb #d3fbb11b
-def at_chosen(scores: Scores, predictor: Predictor, cfg: Config, folder: Path, entries: Iterable[dict]) -> Scores:
-    "The scores with objects counted at the thresholds of these entries too: a second pass, unless the grid has them."
+# %% ../nbs/30_calibrate.ipynb #081958c5
+def at_chosen(scores: Scores, predictor: Predictor, cfg: Config, folder: Path, promised: dict[str, Any]) -> Scores:
+    "The scores with objects counted at the promised thresholds too: a second pass, unless the grid has them."
+    entries = [*promised["thresholds"].values(), *promised.get("regions", {}).values()]
     chosen = {entry["logit"] for entry in entries} - set(OBJECT_LOGITS.tolist())
     if not chosen:
         return scores
@@ -99,7 +100,7 @@ def promised_at(scores: Scores, cfg: Config, targets: dict[str, Any], regions: S
         promised["regions"] = region_entries(scores, regions, ratio, **targets, overall=thresholds[str(ratio)])
     return promised
 
-# %% ../nbs/30_calibrate.ipynb #a7fde8a5
+# %% ../nbs/30_calibrate.ipynb #db4402d8
 def calibrate(
     run_dir: str | os.PathLike,
     target_precision=0.8,
@@ -124,8 +125,7 @@ def calibrate(
         T = fit_temperature(scores.histogram, ratio)
         targets = dict(target=target_precision, temperature=T, precision_of=precision_of)
         promised = promised_at(scores, cfg, targets, regions)
-        entries = [*promised["thresholds"].values(), *promised.get("regions", {}).values()]
-        scores = at_chosen(scores, predictor, cfg, folder, entries)
+        scores = at_chosen(scores, predictor, cfg, folder, promised)
         add_promises(scores, promised["thresholds"])
         entry, effect = promised["thresholds"][str(ratio)], effect_of(scores, T, ratio, ratios)
         offered = {r: error["shift"] for r, error in effect["errors"].items()}

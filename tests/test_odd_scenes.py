@@ -103,7 +103,7 @@ REFUSED = {
     "deep": (lambda p: write(p, rgb=picture().astype("u2")), r"uint16, expected uint8"),
     "grey": (lambda p: write(p, rgb=picture()[:1]), r"has 1 band\(s\), expected R, G, B"),
     "half": (half, r"rows .* cannot be read"),
-    "note": (lambda p: p.write_text("no raster"), r"cannot be opened"),
+    "note": (lambda p: p.write_text("no raster", encoding="utf-8"), r"cannot be opened"),
     "itself": (link_to_itself, r"cannot be opened"),
     "n" * 235: (write, r"239|235 bytes.*at most 200"),
 }

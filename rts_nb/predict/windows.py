@@ -78,23 +78,17 @@ def read_rows(src: OpenScene, path, columns: tuple[int, int], top: int, bottom: 
 def _accept(pixels, valid):
     "A check that accepts everything."
 
-# %% ../../nbs/predict/01_windows.ipynb #5bd989d1
+# %% ../../nbs/predict/01_windows.ipynb #6e562ebd
 class RowReader:
     "Rows of an open scene between two columns, read once from top to bottom and mirrored beyond its edges."
 
-    def __init__(
-        self,
-        src: OpenScene,
-        path,
-        columns: tuple[int, int] | None = None,  # from, to; they may lie beyond the scene; None for all
-        check: Callable = _accept,  # is called with the pixels and validity of every part as it is read
-        read: Callable | None = None,  # is called when the last row has been read
-        bottom: int | None = None,  # the last row that will be asked for is above this one; None for all
-    ):
-        self.src, self.path, self.check, self.read = src, path, check, read
-        left, right = columns or (0, src.width)
+    def __init__(self, src: OpenScene, path, columns=None, check: Callable = _accept, read=None, bottom=None):
+        self.src, self.path = src, path
+        self.check = check  # is called with the pixels and validity of every part as it is read
+        self.read = read  # is called when the last row has been read
+        left, right = columns or (0, src.width)  # they may lie beyond the scene
         self.left, self.right = max(left, 0), min(right, src.width)
-        self.bottom = min(bottom or src.height, src.height)
+        self.bottom = min(bottom or src.height, src.height)  # rows above it will be asked for
         self.start = 0  # of the rows in memory
         self.pixels, self.valid = np.empty((0, 0, 0)), np.empty((0, 0), bool)  # nothing read yet
 
