@@ -97,7 +97,7 @@ def untrained_model(config, calibrated, folder, batch=8):
         shutil.copy(resolve(calibrated) / name, folder)
     calibration = json.loads((resolve(calibrated) / "calibration.json").read_text(encoding="utf-8"))
     for entry in calibration["thresholds"].values():
-        entry["threshold"] = 2.0
+        entry |= dict(threshold=1.0, logit=100.0)  # that nothing reaches
     calibration["predictor"] = signature(Predictor.from_dir(folder).settings)
     (folder / "calibration.json").write_text(json.dumps(calibration), encoding="utf-8")
     return folder

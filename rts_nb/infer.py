@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['check_wishes', 'prepare_folder', 'infer', 'map_or_merge', 'main']
 
-# %% ../nbs/40_infer.ipynb #aea09452
+# %% ../nbs/40_infer.ipynb #ee1c6db8
+import math
 import os
 import sys
 from argparse import Namespace
@@ -14,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .calibration.thresholds import load_calibration
-from .core.files import ConfigError, RTSError, RunError, resolve, show_path
+from .core.files import ConfigError, DataError, RTSError, RunError, resolve, show_path
 from .core.jobs import forgiving_output
 from .mapping.command import PROGRAM, closing_lines, infer_arguments
 from .mapping.engines import ENGINES
@@ -22,34 +23,38 @@ from .mapping.folder import MapJob, explain_write_errors, lock_map, map_settings
 from .mapping.log import MapClock, add_to_log, check_complete, finish_map, finished_log, known_caveats
 from .mapping.merging import merge_maps
 from .mapping.page import write_page
-from .mapping.records import drop_scene, dropped_records
 from .mapping.shift import has_histograms
-from .mapping.starting import check_out_dir, forget_old_map, start_map
+from .mapping.starting import abandon_scene, check_out_dir, forget_old_map, other_scenes, start_map
 from .predict.profile import load_training_profile
 from .predict.scenes import list_scenes, reading_options
 from .predict.views import check_settings
 from .settings.config import load_config
 from .tiles.rasters import Scene
 
-# %% ../nbs/40_infer.ipynb #64bb6efe
-def check_wishes(engine: str, histogram_matching: bool, model_dir: str | os.PathLike) -> None:
-    "ConfigError for an engine that is not known, RunError for a model without histograms to match scenes to."
+# %% ../nbs/40_infer.ipynb #d9600bb0
+def check_wishes(engine: str, min_area_m2: float, histogram_matching: bool, model_dir: str | os.PathLike) -> None:
+    "ConfigError for an engine or an area that cannot be, RunError for a model without histograms to match scenes to."
+    if not 0 <= min_area_m2 < math.inf:
+        raise ConfigError(f"min_area_m2 is {min_area_m2}; expected 0 or more square metres")
     if engine not in ENGINES:
         raise ConfigError(f"engine {engine!r} is not known; there are {' and '.join(ENGINES)}")
     if histogram_matching and not has_histograms(load_training_profile(model_dir)):
         found = f"{show_path(resolve(model_dir))} has no training_profile.json with histograms to match"
         raise RunError(f"{found}; train it again, or go without histogram_matching")
 
-# %% ../nbs/40_infer.ipynb #e8c548f2
+# %% ../nbs/40_infer.ipynb #0c5eb19e
 def prepare_folder(out: Path, wanted: dict, scenes: dict[str, Scene], fresh: bool, only_these: bool) -> dict:
     "Starts or continues a map; its settings, whose smallest area may be less than the one that is wanted."
+    faults = [scene.fault for scene in scenes.values() if scene.fault]
+    if only_these and faults:
+        raise DataError(f"{faults[0]}; so only_these drops nothing: it is not known which scenes these are")
     with explain_write_errors(out, "its manifest"):
         there = start_map(out, wanted, fresh)
-        for name in dropped_records(out, scenes) if only_these else ():
-            drop_scene(out, name)
+        for name in other_scenes(out, scenes) if only_these else ():
+            abandon_scene(out, name)
     return there
 
-# %% ../nbs/40_infer.ipynb #1ec1fc17
+# %% ../nbs/40_infer.ipynb #8d594217
 def infer(
     model_dir: str | os.PathLike,  # a calibrated run
     scenes,  # a raster, a folder, a glob, a table of tiles, or a list of these
@@ -69,7 +74,7 @@ def infer(
     **settings,  # of the predictor: batch_size and overlap freely, others only as calibrated
 ) -> dict:
     "Maps the scenes and gives the content of inference_log.json; scenes that failed are listed in it."
-    check_wishes(engine, histogram_matching, model_dir)
+    check_wishes(engine, min_area_m2, histogram_matching, model_dir)
     clock, calibration = MapClock(), load_calibration(model_dir)
     settings = calibration["predictor"] | settings
     check_settings(calibration, load_config(Path(resolve(model_dir)) / "config.yaml").predict.replace(**settings))
@@ -81,12 +86,12 @@ def infer(
         wanted = map_settings(model_dir, calibration, *shared)
         there = prepare_folder(out, wanted, found, fresh, only_these)
         job = MapJob(out, work, there, warnings, mapper.computed_in)
-        if log := finished_log(out, found, min_area_m2):
-            return log
-        clock.add(out)
-        failed = mapper.map_scenes(found, job)
-        clock.skip()  # the records of the scenes hold their time
-        log = finish_map(replace(job, settings=wanted), model_dir, calibration, failed, clock, list(found))
+        log = finished_log(out, found, min_area_m2)
+        if log is None:
+            clock.add(out)
+            failed = mapper.map_scenes(found, job)
+            clock.skip()  # the records of the scenes hold their time
+            log = finish_map(replace(job, settings=wanted), model_dir, calibration, failed, clock, list(found))
         forget_old_map(out)
         return log
 

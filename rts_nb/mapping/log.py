@@ -7,7 +7,7 @@ __all__ = ['ARCTIC_KM2', 'GROUND_RULE', 'ADDED_KEYS', 'other_seconds', 'MapClock
            'log_of_shift', 'unusual_scenes', 'reading_warnings', 'known_caveats', 'region_warnings', 'map_caveats',
            'list_reasons', 'finish_map', 'add_to_log', 'tells_of_all', 'finished_log', 'check_complete']
 
-# %% ../../nbs/mapping/11_log.ipynb #d3082e33
+# %% ../../nbs/mapping/11_log.ipynb #84e75f6b
 import datetime
 import json
 import os
@@ -24,6 +24,7 @@ from .layers import write_layers
 from .matching import MATCHING_CAVEAT
 from .records import finished_scene, read_records
 from .shift import Shift, measure_shift, shift_warnings, sum_histograms
+from .starting import aside_note
 from .union import MergedScenes
 from ..predict.predictor import imagery_of_run
 from ..predict.profile import load_training_profile
@@ -176,13 +177,13 @@ def map_caveats(job: MapJob, records: Sequence[dict], shift: Shift | None) -> li
     found = reading_warnings(records, job.settings) + region_warnings(records, job.settings)
     return job.warnings + found + (shift_warnings(*shift) if shift else [])
 
-# %% ../../nbs/mapping/11_log.ipynb #8c5eeb3a
+# %% ../../nbs/mapping/11_log.ipynb #3ddff8e3
 def list_reasons(failed: dict[str, str], most=10) -> str:
     "Why scenes failed, the first of them, in one line."
     more = f"; and {len(failed) - most} more" if len(failed) > most else ""
     return "; ".join([*failed.values()][:most]) + more
 
-
+# %% ../../nbs/mapping/11_log.ipynb #409efb53
 def finish_map(
     job: MapJob,
     model_dir: str | os.PathLike,
@@ -194,7 +195,11 @@ def finish_map(
     "Writes layers, mosaic and log of a map from the records of its scenes; the content of inference_log.json."
     records, point = ordered_records(read_records(job.out), names), operating_point(calibration)
     if not records:
-        raise DataError(f"no scene could be mapped: {list_reasons(failed)}")
+        raise DataError(f"no scene could be mapped: {list_reasons(failed)}{aside_note(job.out)}")
+    stay = {record["scene"] for record in records}
+    failed = {
+        name: f"{why}; its earlier result stays on the map" if name in stay else why for name, why in failed.items()
+    }
     cost = load_config(Path(resolve(model_dir)) / "config.yaml").cost
     shift = map_shift(model_dir, records)
     warnings = map_caveats(job, records, shift)
@@ -251,13 +256,13 @@ def finished_log(out: Path, scenes: dict[str, Scene], min_area_m2: float) -> dic
         return None
     return log | dict(not_asked_for=[name for name in names if name not in scenes])
 
-# %% ../../nbs/mapping/11_log.ipynb #c10317f5
+# %% ../../nbs/mapping/11_log.ipynb #119a8e89
 def check_complete(log: dict) -> None:
     "DataError if scenes failed, so that whoever started the run can tell by its exit status."
     failed = log["scenes_failed"]
     if not failed:
         return
-    n = log["scenes_done"] + len(failed)
+    n = len({record["scene"] for record in log["scenes"]} | set(failed))
     found = f"{len(failed)} of {n} scenes failed, the rest is finished"
     if log["scenes_done"] == len(log["not_asked_for"]):
         found = f"none of the {len(failed)} scenes asked for could be mapped, the map is of earlier ones"

@@ -98,7 +98,7 @@ def check_model(model_dir: str | os.PathLike, calibration: dict, settings: dict)
         found = f"{show_path(resolve(model_dir))} is not what made these maps ({describe_changes(changes)})"
         raise RunError(f"{found}; name what did with model_dir (--model-dir)")
 
-# %% ../../nbs/mapping/12_merging.ipynb #192f8f24
+# %% ../../nbs/mapping/12_merging.ipynb #8a7fd516
 def link_scenes(out: Path, owners: dict[str, Path]) -> None:
     "Makes a map's folder hold links to the files of these scenes, and no other ones; RunError if it holds own files."
     linked = begun_scenes(out)
@@ -107,7 +107,7 @@ def link_scenes(out: Path, owners: dict[str, Path]) -> None:
     if own:
         found = f"{show_path(out)} holds a map of its own ({own[0].name})"
         raise RunError(f"{found}; choose another out_dir for the merged one")
-    for name in linked:
+    for name in {*linked, *owners}:  # also what a merge left that was killed
         for file in files_of_scene(name):
             (out / file).unlink(missing_ok=True)
     for name, folder in owners.items():

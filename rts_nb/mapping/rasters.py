@@ -195,13 +195,14 @@ def calibrate_logits(logits: np.ndarray, settings: dict) -> np.ndarray:
 def keep_going() -> None:
     "The check of a scene that nothing ends before its time."
 
-# %% ../../nbs/mapping/04_rasters.ipynb #f5fcfbe2
+# %% ../../nbs/mapping/04_rasters.ipynb #14649140
 @dataclasses.dataclass(frozen=True)
 class SceneHooks:
     "What is called while a scene is mapped; several scenes overlap by these."
 
     on_read: Callable[[], Any] | None = None  # called when all of the scene has been read
     check: Callable[[], None] = keep_going  # called at every strip; it may raise
+    on_open: Callable[[], Any] = keep_going  # called when the scene has been opened, before anything is written
 
 # %% ../../nbs/mapping/04_rasters.ipynb #45cc3cf8
 @dataclasses.dataclass
@@ -223,14 +224,15 @@ def open_rasters(stack: contextlib.ExitStack, job: MapJob, scene: Scene, name: s
         scale = stack.enter_context(cog(job.work / f"{name}_scale.tif", job.work, grid, SCALE, {}))
     return SceneRasters(probability, mask, scale)
 
-# %% ../../nbs/mapping/04_rasters.ipynb #79b61a64
+# %% ../../nbs/mapping/04_rasters.ipynb #41f259d5
 def write_strip(rasters: SceneRasters, strip: tuple, fused: np.ndarray, settings: dict, threshold: float) -> None:
     "Writes a strip (window, logits by scale, valid) to the rasters of a scene; `threshold` is a logit."
     window, logits, valid = strip
-    probability = calibrate_logits(fused, settings)
-    mask = np.where(valid, fused >= threshold, MASK_NODATA).astype("u1")
+    probability, reached = calibrate_logits(fused, settings), fused >= threshold
+    lowest = calibrate_logits(np.array(threshold), settings)
+    probability[~reached] = np.minimum(probability[~reached], np.nextafter(lowest, np.float32(-1)))  # rounded up to it
     rasters.probability.write(np.where(valid, probability, np.float32(NODATA)), 1, window=window)
-    rasters.mask.write(mask, 1, window=window)
+    rasters.mask.write(np.where(valid, reached, MASK_NODATA).astype("u1"), 1, window=window)
     if rasters.scale is not None:
         rasters.scale.write(logits.argmax(0).astype("u1"), 1, window=window)
 
@@ -306,7 +308,7 @@ def facts_of(grid: OpenScene, scene: Scene) -> dict[str, Any]:
     facts = dict(read=how_it_was_read(grid), date=acquisition_date(scene, grid.rgb.src.tags()))
     return facts | dict(footprint_km2=footprint_km2(grid))
 
-# %% ../../nbs/mapping/04_rasters.ipynb #107c7147
+# %% ../../nbs/mapping/04_rasters.ipynb #b97d19ff
 def write_rasters(predictor: Predictor, scene: Scene, name: str, job: MapJob, hooks: SceneHooks | None = None) -> dict:
     """Writes a scene's rasters; the counts of `windows`, the `skipped`, `km2`, and the histograms as `seen`.
 
@@ -321,6 +323,7 @@ def write_rasters(predictor: Predictor, scene: Scene, name: str, job: MapJob, ho
             lut = lut_of(predictor, scene, job)
             grid = stack.enter_context(open_scene(scene, settings.extra_channels, imagery=predictor.imagery))
             facts = facts_of(grid, scene)
+        hooks.on_open()
         rasters = open_rasters(stack, job, scene, name, grid, len(settings.scales) > 1)
         total = grid.width * grid.height
         bar = stack.enter_context(progress(total=total, desc=name, unit="px", unit_scale=True))

@@ -8,7 +8,7 @@ __all__ = ['DIGITS', 'MAP_CONTENT', 'describe_scenes', 'map_summary', 'detection
            'describe_dates', 'describe_others', 'describe_log_threshold', 'map_results', 'by_ground', 'ground_by_scene',
            'ground_by_region', 'map_files']
 
-# %% ../../nbs/mapping/14_tables.ipynb #5154f904
+# %% ../../nbs/mapping/14_tables.ipynb #87d2a4d7
 import os
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from ..calibration.thresholds import load_calibration, operating_point
-from ..core.drawing import describe_commit, describe_price, facts_table
+from ..core.drawing import describe_commit, describe_price, facts_table, number_text
 from ..core.files import resolve, show_path
 from rts_nb.mapping.expected import (
     describe_area,
@@ -201,11 +201,13 @@ def map_results(log: dict) -> pd.DataFrame:
         facts["20 million km² at this rate"] = describe_arctic(log)
     return facts_table(facts, "this map")
 
-# %% ../../nbs/mapping/14_tables.ipynb #df1e27d5
+# %% ../../nbs/mapping/14_tables.ipynb #2f8e73ca
 def by_ground(slumps: pd.Series, km2: pd.Series, valid: pd.Series, footprint: pd.Series) -> pd.DataFrame:
     "Slumps, own ground, slumps on 1,000 km² of it, and the share of the footprint with data."
     own = km2.replace(0, np.nan)
-    table = dict(slumps=slumps, km2=km2.round(2), per_1000_km2=(slumps / own * 1000).round(1))
+    table = dict(
+        slumps=slumps, km2=km2.round(2), per_1000_km2=(slumps / own * 1000).map(lambda density: number_text(density, 1))
+    )
     return pd.DataFrame(table | {"with data": (valid / footprint).map("{:.1%}".format)})
 
 

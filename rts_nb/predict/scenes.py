@@ -7,7 +7,8 @@ __all__ = ['NAME_BYTES', 'CUT_NAME', 'BOXES', 'BOX_NAMES', 'DATE_COLUMNS', 'TILE
            'scene_name', 'name_fault', 'box_columns', 'tile_box', 'why_not_listed', 'read_tiles', 'list_scenes',
            'reading_options']
 
-# %% ../../nbs/predict/00_scenes.ipynb #008feea1
+# %% ../../nbs/predict/00_scenes.ipynb #c4af6d90
+import glob
 import math
 import os
 import re
@@ -233,7 +234,7 @@ def _scenes_of_item(item: str, valid_mask: str, more: dict) -> list[tuple[str, S
         raise DataError(f"no scene at {show_path(item)}{lookup_note()}; {expected}")
     return named
 
-# %% ../../nbs/predict/00_scenes.ipynb #25a66508
+# %% ../../nbs/predict/00_scenes.ipynb #f26ddd7c
 def _listed(item: str, valid_mask: str, more: dict) -> list[tuple[str, Scene]]:
     "(name, Scene) of what one item names; one with a fault, under the item's name, where it cannot be listed."
     try:
@@ -242,8 +243,10 @@ def _listed(item: str, valid_mask: str, more: dict) -> list[tuple[str, Scene]]:
         fault = str(e)
     except LISTING_ERRORS as e:
         fault = f"{show_path(item)} cannot be listed ({why_not_listed(e)}); correct it or leave it out"
-    name = Path(without_query(item)).name or "scenes"
-    return [(output_name(name), Scene(item, fault=fault))]
+    path = Path(without_query(item))
+    is_raster = path.suffix.lower() in RASTER_SUFFIXES and not glob.has_magic(path.name)
+    name = path.stem if is_raster else path.name  # a scene that is gone for now keeps its name
+    return [(output_name(name or "scenes"), Scene(item, fault=fault))]
 
 
 def _by_name(named: Sequence[tuple[str, Scene]]) -> dict[str, Scene]:
