@@ -13,6 +13,9 @@ MADE = None
 
 if "RTS_RUNS" not in os.environ:
     MADE = os.environ["RTS_RUNS"] = tempfile.mkdtemp(prefix="rts_runs_")
+if "PYTEST_XDIST_WORKER" in os.environ:  # each process of pytest -n has runs of its own
+    os.environ["RTS_RUNS"] = str(Path(os.environ["RTS_RUNS"]) / os.environ["PYTEST_XDIST_WORKER"])
+    os.makedirs(os.environ["RTS_RUNS"], exist_ok=True)
 os.environ.setdefault("RTS_CONFIG", "configs/test.yaml")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
