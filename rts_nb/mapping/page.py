@@ -51,18 +51,17 @@ def graticule(bounds: Bounds, n=60) -> dict[str, shapely.MultiLineString]:
     plt.close(fig)
     return lines
 
-# %% ../../nbs/mapping/16_page.ipynb #b5ed5ecf
+# %% ../../nbs/mapping/16_page.ipynb #d26c2e7a
 def slump_text(slump) -> str:
     "The attributes of a slump, a row of the layer, as the page shows them."
-    return "\n".join(
-        [
-            slump.rts_id,
-            f"{slump.area_m2:.0f} m², perimeter {slump.perimeter_m:.0f} m",
-            f"probability {slump.mean_prob:.2f} on average, {slump.max_prob:.2f} at most",
-            f"{slump.centroid_lat:.5f}, {slump.centroid_lon:.5f}",
-            f"scene {slump.scene}, scale {slump.detection_scale:g}",
-        ]
-    )
+    lines = [
+        slump.rts_id,
+        f"{slump.area_m2:.0f} m², perimeter {slump.perimeter_m:.0f} m",
+        f"probability {slump.mean_prob:.2f} on average, {slump.max_prob:.2f} at most",
+        f"{slump.centroid_lat:.5f}, {slump.centroid_lon:.5f}",
+        f"scene {slump.scene}, scale {slump.detection_scale:g}",
+    ]
+    return "\n".join([*lines, f"cut by {slump.cut_by}"] if slump.cut_by else lines)
 
 # %% ../../nbs/mapping/16_page.ipynb #f05f391e
 def graticule_items(boxes: gpd.GeoSeries) -> list[dict]:
