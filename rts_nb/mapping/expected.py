@@ -35,23 +35,23 @@ def describe_threshold(calibration: dict[str, Any]) -> str:
         words.append(f"{shift:+.3f} on the logit for another base rate included")
     return "; ".join(words)
 
-# %% ../../nbs/mapping/10_expected.ipynb #80bd497b
+# %% ../../nbs/mapping/10_expected.ipynb #9508f5ab
 UNKNOWN = "not known: the model was calibrated before objects were counted at the threshold; calibrate it again"
 
 
 def describe_evidence(objects: dict[str, Any]) -> str:
     "What the share of detections that are slumps rests on."
-    places = f"{objects['detections']} detections in {objects['places']} places of validation"
     heavy = objects["heaviest_weight"]
-    return f"{places}, one in a tile without RTS standing for {heavy:.0f}" if heavy > 1 else places
+    words = [f"validation: {objects['detections']} detections, blocks or tiles with one: {objects['places']}"]
+    return ", ".join([*words, f"a false one stands for up to {heavy:.0f}"] if heavy > 1 else words)
 
 
 def why_undecided(objects: dict[str, Any]) -> str:
     "Why the evidence is too little; empty where it is enough."
     if objects["decided"]:
         return ""
-    asked = f"{FEWEST_DETECTIONS} in {FEWEST_BLOCKS} places, none of which could lower the share by {LARGEST_DROP:g}"
-    return f"undecided: at least {asked}, would be needed"
+    asked = f"{FEWEST_DETECTIONS} detections in {FEWEST_BLOCKS} blocks"
+    return f"undecided: expected {asked}, and no false one that costs more than {LARGEST_DROP:g} of the share"
 
 
 def describe_detections(objects: dict[str, Any] | None) -> str:
@@ -60,10 +60,14 @@ def describe_detections(objects: dict[str, Any] | None) -> str:
         return UNKNOWN
     if is_missing(objects["precision"]):
         return "undecided: nothing was detected in validation at this threshold"
-    words = [f"{interval_text(objects, 'precision')} are slumps", describe_evidence(objects), why_undecided(objects)]
+    words = [
+        f"{interval_text(objects, 'precision')} of them are slumps",
+        describe_evidence(objects),
+        why_undecided(objects),
+    ]
     return "; ".join(word for word in words if word)
 
-
+# %% ../../nbs/mapping/10_expected.ipynb #0c399baf
 def describe_found(objects: dict[str, Any] | None) -> str:
     "The share of slumps that are found, with its interval."
     if objects is None:

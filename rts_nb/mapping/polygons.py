@@ -9,10 +9,11 @@ __all__ = ['LAYER_COLUMNS', 'SCENE_COLUMNS', 'Starts', 'OUTSIDE', 'EIGHT', 'MOST
            'find_specks', 'write_without_specks', 'polygon_blocks', 'beside', 'cut_by', 'scene_statistics', 'KeptShape',
            'kept_shapes', 'pixel_columns', 'scene_layer', 'find_slumps']
 
-# %% ../../nbs/mapping/06_polygons.ipynb #51190ffc
+# %% ../../nbs/mapping/06_polygons.ipynb #5a84edca
 import contextlib
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ import numpy as np
 import pandas as pd
 import rasterio
 import shapely
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.features import rasterize
 from rasterio.windows import Window
 from scipy.ndimage import binary_dilation, label
@@ -119,7 +121,11 @@ def raster_blocks(shape: tuple[int, int], block: int) -> Iterator[Window]:
         for left in range(0, width, block):
             yield Window(left, top, min(block, width - left), min(block, height - top))
 
-# %% ../../nbs/mapping/06_polygons.ipynb #2e471dca
+# %% ../../nbs/mapping/06_polygons.ipynb #c03f49f0
+# rasterize warns of the transform of a window in the upper left corner, which is that of pixels
+warnings.filterwarnings("ignore", category=NotGeoreferencedWarning, module=r"rasterio\.features")
+
+
 def burn(shapes: Sequence[tuple], window: Window) -> np.ndarray:
     "Shapes of pixels with numbers, drawn in a window, zero elsewhere: int32 (h, w)."
     left, top = window.col_off, window.row_off

@@ -131,7 +131,7 @@ def describe_time(log: dict) -> str:
         words.append(f"in all {log['hours_in_all']:.3f} h ({log['hours_in_all'] * 3600:.1f} s)")
     return "; ".join(words)
 
-# %% ../../nbs/mapping/14_tables.ipynb #ef06ea66
+# %% ../../nbs/mapping/14_tables.ipynb #c645e48b
 def describe_likeness(log: dict) -> str:
     "Whether a map is like the regions of training, and how far that can be trusted."
     if log.get("shift_checks"):
@@ -151,7 +151,10 @@ def describe_ground(log: dict) -> str:
     "How much ground was looked at, of the footprints of all scenes, and how scenes share it."
     footprint, valid = (sum(record[key] for record in log["scenes"]) for key in ("footprint_km2", "km2"))
     seen = f"{log['km2']:,.2f} km² looked at; scenes have data on {valid / footprint:.1%} of their {footprint:,.2f} km²"
-    return f"{seen}; {max(valid - log['km2'], 0):,.2f} km² lie in several scenes: {log['ground']}"
+    shared = valid - log["km2"]
+    if shared < 0.005:
+        return f"{seen}; no ground lies in several scenes"
+    return f"{seen}; {shared:,.2f} km² lie in several scenes: {log['ground']}"
 
 
 def describe_dates(log: dict) -> str:

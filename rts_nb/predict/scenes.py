@@ -201,7 +201,7 @@ def read_tiles(path: str | os.PathLike, **more) -> dict[str, Scene]:
         scenes[name] = scene
     return scenes
 
-# %% ../../nbs/predict/00_scenes.ipynb #ced70646
+# %% ../../nbs/predict/00_scenes.ipynb #2e76dd7a
 def _named_scene(path: str | os.PathLike, valid_mask: str, more: dict) -> tuple[str, Scene]:
     "The name and the scene of a raster, which has a fault where outputs cannot be named after it."
     of_name = name_fault(_stem(path))
@@ -231,7 +231,8 @@ def _scenes_of_item(item: str, valid_mask: str, more: dict) -> list[tuple[str, S
     if not named:
         folder = f"a folder with {', '.join(RASTER_SUFFIXES)} files"
         expected = f"expected a raster, {folder}, a glob, or a table of tiles (.csv)"
-        raise DataError(f"no scene at {show_path(item)}{lookup_note()}; {expected}")
+        tried = "" if Path(item).is_absolute() else lookup_note()
+        raise DataError(f"no scene at {show_path(item)}{tried}; {expected}")
     return named
 
 # %% ../../nbs/predict/00_scenes.ipynb #f26ddd7c
