@@ -89,12 +89,12 @@ endef
 test: $(STAMP) ## everything CI checks
 	$(ISOLATED)
 	nbdev_test --do_print
-	python -m pytest -q -n 2 --dist loadfile tests --ignore tests/slow
+	python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests --ignore tests/slow
 
 test-all: $(STAMP) ## the same, then long simulations and more kills (an hour)
 	$(ISOLATED)
 	nbdev_test --do_print
-	RTS_KILLS=10 python -m pytest -q -n 2 --dist loadfile tests
+	RTS_KILLS=10 python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
 
 bench: $(STAMP) ## what things cost, as ratios against the plain way (half an hour, nothing else running)
 	python -W ignore bench/data.py

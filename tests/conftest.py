@@ -20,6 +20,15 @@ os.environ.setdefault("RTS_CONFIG", "configs/test.yaml")
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
+# Files of minutes, begun first: with a file's tests in one process, the last file would keep one core waiting.
+LONGEST = ("test_survival", "test_program", "test_engines", "test_planet", "test_calibrate", "test_infer", "test_ranks")
+
+
+def pytest_collection_modifyitems(items):
+    place = {name: k for k, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
+
+
 def pytest_sessionfinish():
     if MADE:
         shutil.rmtree(MADE, ignore_errors=True)
