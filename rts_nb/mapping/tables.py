@@ -178,7 +178,7 @@ def describe_log_threshold(log: dict) -> str:
     reached = "reached" if log["reachable"] else "NOT reached"
     return f"{log['threshold']:.3f}, target precision {reached} at 1:{log['operating_ratio']}"
 
-# %% ../../nbs/mapping/14_tables.ipynb #59d5fa23
+# %% ../../nbs/mapping/14_tables.ipynb #12ce0210
 def map_results(log: dict) -> pd.DataFrame:
     "What a map is worth and holds: caveats, shift, slumps, area, ground, threshold, time and cost, from its log."
     windows = f"{log['tiles_done']} predicted, {log['tiles_skipped']} skipped (all nodata)"
@@ -189,7 +189,7 @@ def map_results(log: dict) -> pd.DataFrame:
         "like training": describe_likeness(log),
         "slumps": describe_slumps(log),
         **describe_objects(expected.get("objects")),
-        "total area": describe_area(expected, area) if area else "0 ha",
+        "total area": f"{area / 1e4:,.2f} ha mapped; {describe_area(expected, area)}",
         "ground": describe_ground(log),
         "dates": describe_dates(log),
         "scenes": f"{log['scenes_done']} done, {len(log['scenes_failed'])} failed{describe_others(log)}",
