@@ -35,7 +35,7 @@ def describe_threshold(calibration: dict[str, Any]) -> str:
         words.append(f"{shift:+.3f} on the logit for another base rate included")
     return "; ".join(words)
 
-# %% ../../nbs/mapping/10_expected.ipynb #9508f5ab
+# %% ../../nbs/mapping/10_expected.ipynb #f9289556
 UNKNOWN = "not known: the model was calibrated before objects were counted at the threshold; calibrate it again"
 
 
@@ -54,10 +54,8 @@ def why_undecided(objects: dict[str, Any]) -> str:
     return f"undecided: expected {asked}, and no false one that costs more than {LARGEST_DROP:g} of the share"
 
 
-def describe_detections(objects: dict[str, Any] | None) -> str:
+def describe_detections(objects: dict[str, Any]) -> str:
     "The share of detections that are slumps with its interval, what it rests on, and whether that is enough."
-    if objects is None:
-        return UNKNOWN
     if is_missing(objects["precision"]):
         return "undecided: nothing was detected in validation at this threshold"
     words = [
@@ -67,17 +65,15 @@ def describe_detections(objects: dict[str, Any] | None) -> str:
     ]
     return "; ".join(word for word in words if word)
 
-# %% ../../nbs/mapping/10_expected.ipynb #0c399baf
-def describe_found(objects: dict[str, Any] | None) -> str:
+# %% ../../nbs/mapping/10_expected.ipynb #9b67ae20
+def describe_found(objects: dict[str, Any]) -> str:
     "The share of slumps that are found, with its interval."
-    if objects is None:
-        return UNKNOWN
     return f"{interval_text(objects, 'recall')} of the slumps, of all sizes, at IoU {objects['iou']:g}"
 
 
-def describe_false(objects: dict[str, Any] | None) -> str:
+def describe_false(objects: dict[str, Any]) -> str:
     "False detections on 1,000 km², with their interval."
-    return interval_text(objects, "false_per_1000_km2", 0) if objects else UNKNOWN
+    return interval_text(objects, "false_per_1000_km2", 0)
 
 
 def describe_objects(objects: dict[str, Any] | None) -> dict[str, str]:

@@ -183,7 +183,7 @@ def list_reasons(failed: dict[str, str], most=10) -> str:
     more = f"; and {len(failed) - most} more" if len(failed) > most else ""
     return "; ".join([*failed.values()][:most]) + more
 
-# %% ../../nbs/mapping/11_log.ipynb #409efb53
+# %% ../../nbs/mapping/11_log.ipynb #b83cb4ea
 def finish_map(
     job: MapJob,
     model_dir: str | os.PathLike,
@@ -196,7 +196,7 @@ def finish_map(
     records, point = ordered_records(read_records(job.out), names), operating_point(calibration)
     if not records:
         raise DataError(f"no scene could be mapped: {list_reasons(failed)}{aside_note(job.out)}")
-    stay = {record["scene"] for record in records}
+    stay, asked = {record["scene"] for record in records}, set(names)
     failed = {
         name: f"{why}; its earlier result stays on the map" if name in stay else why for name, why in failed.items()
     }
@@ -214,7 +214,7 @@ def finish_map(
         expected=expected_of(point),
         ground=GROUND_RULE,
         **map_counts(records, failed, merged),
-        not_asked_for=[record["scene"] for record in records if record["scene"] not in set(names)],
+        not_asked_for=[record["scene"] for record in records if record["scene"] not in asked],
     )
     with explain_write_errors(job.out, "the log"):
         log |= map_cost(records, cost, clock.add(job.out))
