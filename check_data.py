@@ -1,6 +1,7 @@
 """Checks a run's data as training will read it, through the DataLoader: augmented, normalised, collated, sampled.
 
 python check_data.py [--config configs/x.yaml] [--root folder] [--overrides "a.b=c"] [--batches 8] [--figure batch.png]
+                     [--overlaps]
 Prints a table and the faults, writes a figure of a real batch, and exits with 1 when anything is wrong.
 """
 
@@ -22,6 +23,7 @@ from rts_nb.settings.places import default_config
 from rts_nb.tiles.checks import Fault, check_dataset, faults_of
 from rts_nb.tiles.layout import FOLDERS, load_tiles
 from rts_nb.tiles.loading import TrainTiles, normalized_images, ratio_at, train_loader
+from rts_nb.tiles.overlaps import content_overlaps, has_invented_positions
 from rts_nb.tiles.statistics import run_stats
 from rts_nb.training.figures import draw_batch
 
@@ -144,11 +146,20 @@ def dataset_faults(cfg, root):
     return faults
 
 
+def overlap_faults(root, look):
+    "Tiles of different splits that show the same ground; where positions are invented and nobody looks, that is said."
+    if look:
+        return faults_of("splits.yaml", content_overlaps(root, load_tiles(root)))
+    if has_invented_positions(root):
+        print("positions are invented, so they do not show overlaps; --overlaps looks for them in the pixels (minutes)")
+    return []
+
+
 def main(args):
     forgiving_output()
     cfg = run_config(args)
     root = resolve(cfg.data.root)
-    faults = dataset_faults(cfg, root)
+    faults = dataset_faults(cfg, root) or overlap_faults(root, args.overlaps)
     if faults:
         print_table(root, faults, "none, for the data have faults")
         return 1
@@ -169,7 +180,11 @@ if __name__ == "__main__":
     parser.add_argument("--root", default="", help="another data folder for the same config")
     parser.add_argument("--overrides", default="", help='changes of the config, like "sampling.batch_size=8"')
     parser.add_argument("--batches", type=int, default=8, help=batches_help)
+    overlaps_help = (
+        "look in the pixels for tiles of different splits that show the same ground; minutes for 2,000 tiles"
+    )
     parser.add_argument("--figure", default="check_data.png", help="where the figure goes")
+    parser.add_argument("--overlaps", action="store_true", help=overlaps_help)
     try:
         sys.exit(main(parser.parse_args()))
     except (RTSError, OSError) as e:

@@ -21,7 +21,8 @@ from rts_nb.calibrate import calibrate
 from rts_nb.calibration.figures import show_expected, show_reliability, show_thresholds
 from rts_nb.calibration.looks import final_evaluation
 from rts_nb.calibration.noise import noise_floor
-from rts_nb.calibration.tables import calibration_region_table, error_table, expected_table, look_table, threshold_table
+from rts_nb.calibration.look_tables import look_table
+from rts_nb.calibration.tables import calibration_region_table, error_table, expected_table, threshold_table
 from rts_nb.core.files import write_json
 from rts_nb.core.jobs import seed_everything
 from rts_nb.data import prepare

@@ -15,8 +15,8 @@ from rts_nb.core.jobs import progress
 from rts_nb.predict.predictor import Predictor
 from rts_nb.scores.histogram import ScoreHistogram
 from rts_nb.settings.config import load_config
-from rts_nb.tiles.layout import load_splits
-from rts_nb.tiles.public import find_public_images, public_region, read_public_image
+from rts_nb.tiles.layout import load_tiles
+from rts_nb.tiles.public import find_public_images, image_of_tiles, read_public_image, refuse_leaking_import
 
 
 def pr_auc(histogram):
@@ -38,8 +38,9 @@ def main(args):
     cfg = load_config(run / "config.yaml")
     settings = {"tta": args.tta} if args.tta else {}
     predictor = Predictor.from_dir(run, **settings)
-    regions = set(load_splits(cfg.data.root)[args.split])
-    images = [i for i in sorted((folder / "images").glob("*.jpg")) if public_region(i.stem) in regions]
+    refuse_leaking_import(cfg.data.root)
+    names = set(image_of_tiles(load_tiles(cfg.data.root).query("split == @args.split")))
+    images = [path for path in sorted((folder / "images").glob("*.jpg")) if path.stem in names]
     histogram = score_images(predictor, folder, images)
     at_half = histogram.at_threshold(0.5)
     auc = histogram.interval(pr_auc, n=500)

@@ -19,7 +19,7 @@ from .tiles.checks import check_dataset  # noqa: F401 (promised here)
 from .tiles.cutting import tile_scenes
 from .tiles.imagery import describe_imagery, imagery_of_dataset
 from .tiles.layout import DataConfig, dataset_info, extra_of, load_tiles, lock_preparation
-from .tiles.public import find_public_images, import_public
+from .tiles.public import find_public_images, import_public, refuse_leaking_import
 from .tiles.sample import make_sample
 from .tiles.splits import read_summary, write_summary
 from .tiles.statistics import check_variation, compute_stats, load_stats
@@ -48,6 +48,7 @@ def _compute_missing(root, cfg: DataConfig) -> None:
 # %% ../nbs/00_data.ipynb #c4177395
 def complete_dataset(root: Path | str, cfg: DataConfig) -> Path | str:
     "`root`, with what was missing computed; ConfigError if the dataset is not what `cfg` says, DataError if faulty."
+    refuse_leaking_import(root)
     shown, size = show_path(root), dataset_info(root)["tile_size"]
     if size != cfg.tile_size:
         way_out = f"set data.tile_size={size} or name another root"

@@ -13,6 +13,7 @@ from rts_nb.data import prepare
 from rts_nb.settings.config import load_config
 from rts_nb.tiles.checks import check_dataset
 from rts_nb.tiles.layout import load_tiles
+from rts_nb.tiles.overlaps import connected_groups, public_overlaps
 from rts_nb.tiles.public import import_public
 from rts_nb.train import RUN_FIGURES
 
@@ -117,6 +118,10 @@ def test_public_images_import(tmp_path, public_set):
     assert tiles.positive.any() and not tiles.positive.all()
     images = tiles.Tile_id.str.rsplit("_", n=2).str[0]
     assert (tiles.groupby(images).split.nunique() == 1).all(), "an image lies in one split"
+    groups = images.map(connected_groups(set(images), public_overlaps()))
+    for column in ("RegionName", "split", "block"):
+        assert (tiles.groupby(groups)[column].nunique() == 1).all(), f"overlapping images lie in one {column}"
+    assert (groups.groupby(tiles.block).nunique() == 1).all(), "a block holds one group"
     share = tiles[tiles.positive].split.value_counts(normalize=True)
     for split, expected in dict(train=0.8, val=0.1, test=0.1).items():
         assert abs(share[split] - expected) < 0.03, f"{split} has {share[split]:.0%} of the positive tiles"

@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = ("setup.py", "settings.ini", "pyproject.toml", "README.md")
 
 
-def test_wheel_holds_every_template(tmp_path):
+def test_wheel_holds_every_template_and_table(tmp_path):
     "Built from a copy, so that neither this tree nor an old build folder plays a part."
     source = tmp_path / "source"
     shutil.copytree(ROOT / "rts_nb", source / "rts_nb", ignore=shutil.ignore_patterns("__pycache__"))
@@ -20,6 +20,7 @@ def test_wheel_holds_every_template(tmp_path):
     built = subprocess.run([*command, str(source)], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr[-2000:]
     wheel = next(tmp_path.glob("*.whl"))
-    expected = {f"rts_nb/templates/{path.name}" for path in (ROOT / "rts_nb" / "templates").glob("*.j2")}
-    assert "rts_nb/templates/map.html.j2" in expected
+    read = [*(ROOT / "rts_nb" / "templates").glob("*.j2"), *(ROOT / "rts_nb" / "data_files").glob("*.csv")]
+    expected = {path.relative_to(ROOT).as_posix() for path in read}
+    assert {"rts_nb/templates/map.html.j2", "rts_nb/data_files/public_overlaps.csv"} <= expected
     assert expected <= set(zipfile.ZipFile(wheel).namelist())

@@ -29,14 +29,15 @@ from ..scores.summary import ratio_metrics
 from ..settings.config import Config, load_config
 from ..settings.places import runs_root
 
-# %% ../../nbs/calibration/05_looks.ipynb #5fda914c
+# %% ../../nbs/calibration/05_looks.ipynb #0dbdbff6
 LOOK_KEYS = ("temperature", "predictor", "dataset_version", "weights", "precision_of")
 
 
 def look_key(calibration: dict[str, Any]) -> str:
     "A short name for all that a look at the test split depends on."
     depends_on = {key: calibration[key] for key in LOOK_KEYS}
-    depends_on |= {ratio: entry["threshold"] for ratio, entry in calibration["thresholds"].items()}
+    of_ratios = calibration["thresholds"].items()
+    depends_on |= {ratio: [entry["threshold"], entry["min_area_m2"]] for ratio, entry in of_ratios}
     return hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -120,13 +121,13 @@ def ledger_entry(run_dir: Path, cfg: Config, calibration: dict[str, Any], region
         date=str(datetime.date.today()),
     )
 
-# %% ../../nbs/calibration/05_looks.ipynb #e0bfb531
-def object_figures(scores: Scores, logit: float, ratio: float) -> dict[str, Any]:
+# %% ../../nbs/calibration/05_looks.ipynb #f7ce139b
+def object_figures(scores: Scores, entry: dict[str, Any], ratio: float) -> dict[str, Any]:
     "Object precision, recall and F1 at every IoU level, with the number of excused detections."
     figures = {}
-    for iou in scores.objects.ious:
-        found = scores.objects.scores(logit, iou, ratio)
-        names = ("precision", "recall", "f1", "excused", "precision_if_false")
+    for iou in scores.objects.grid.ious:
+        found = scores.objects.scores(entry["logit"], iou, ratio, entry["min_area_m2"])
+        names = ("precision", "recall", "f1", "excused", "precision_if_false", "precision_by_touch")
         figures[f"iou_{iou:g}"] = {name: float(getattr(found, name)) for name in names}
     return figures
 
@@ -138,21 +139,21 @@ def look_entry(scores: Scores, ratio: int, entry: dict[str, Any], precision_of="
     row: dict[str, Any] = {name: value if name == "weighted" else float(value) for name, value in figures.items()}
     row |= with_bounds("pr_auc", pr_auc_interval(scores.histogram, ratio))
     of_pixels = scores.objects.pixel_interval(logit, ratio)
-    of_objects = scores.objects.threshold_interval(logit, ratio)
+    of_objects = scores.objects.threshold_interval(logit, ratio, min_area_m2=entry["min_area_m2"])
     for name in ("precision", "recall", "f1", "iou"):
         row |= with_bounds(name, of_pixels[name])
     for name in ("precision", "recall", "f1"):
         row |= with_bounds(f"object_{name}", of_objects[name])
-    row["objects"] = object_figures(scores, logit, ratio)
+    row["objects"] = object_figures(scores, entry, ratio)
     row["reachable"] = entry["reachable"]
-    sure = (of_pixels if precision_of == "pixels" else of_objects)["precision"]
+    sure = (of_pixels if entry.get("precision_of", precision_of) == "pixels" else of_objects)["precision"]
     verdict = verdict_on(entry["precision"], sure.value, sure.low, sure.high, sure.n_units)
     return row | dict(unit=sure.unit, n_units=sure.n_units, verdict=verdict.word, units_needed=verdict.units_needed)
 
-# %% ../../nbs/calibration/05_looks.ipynb #d18f119e
-def size_rows(scores: Scores, logit: float, n=1000) -> dict[str, dict[str, float]]:
+# %% ../../nbs/calibration/05_looks.ipynb #872111ad
+def size_rows(scores: Scores, entry: dict[str, Any], n=1000) -> dict[str, dict[str, float]]:
     "Slumps, those found and recall by size, with its interval, at IoU 0.3."
-    table = scores.objects.recall_by_size(logit, 0.3, n)
+    table = scores.objects.recall_by_size(entry["logit"], 0.3, n, entry["min_area_m2"])
     return {str(name): {column: float(row[column]) for column in table.columns} for name, row in table.iterrows()}
 
 
@@ -173,7 +174,7 @@ def take_look(run_dir: Path, cfg: Config, calibration: dict[str, Any]) -> dict[s
         regions=sorted(set(scores.histogram.table.column("region"))),
         results={ratio: look_entry(scores, int(ratio), entry, unit) for ratio, entry in entries.items()},
         by_region=region_rows(scores, operating, calibration["operating_ratio"], unit),
-        by_size=size_rows(scores, operating["logit"]),
+        by_size=size_rows(scores, operating),
         seconds=scores.info["seconds"],
     )
 

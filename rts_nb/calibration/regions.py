@@ -4,20 +4,21 @@
 
 # %% auto #0
 __all__ = ['FEWEST_POSITIVES', 'region_scores', 'with_bounds', 'region_rows', 'region_entry', 'region_entries',
-           'ratio_at_prevalence', 'as_weighted', 'bounds_of', 'expected_at_prevalence']
+           'ratio_at_prevalence', 'as_weighted', 'bounds_of', 'pooled_at', 'object_intervals', 'expected_at_prevalence']
 
-# %% ../../nbs/calibration/04_regions.ipynb #33029373
+# %% ../../nbs/calibration/04_regions.ipynb #5c6ed12c
 from collections.abc import Sequence
 from typing import Any
 
 from .passes import Scores
-from .thresholds import threshold_entry
+from .thresholds import UNDECIDED, threshold_entry
 from ..core.files import ConfigError
-from ..scores.counts import ObjectCounts
+from ..scores.counts import ObjectCounts, counted_area, counted_threshold
 from ..scores.histogram import ScoreHistogram
+from ..scores.operating import PooledCounts, cell_counts, pooled_counts, pooled_intervals
 from ..scores.resampling import Interval
 
-# %% ../../nbs/calibration/04_regions.ipynb #a69743ea
+# %% ../../nbs/calibration/04_regions.ipynb #79b865b6
 def region_scores(scores: Scores) -> dict[str, Scores]:
     "The scores of each region, by name."
     objects = scores.objects.by_region()
@@ -36,14 +37,16 @@ def region_rows(scores: Scores, entry: dict[str, Any], ratio: float, precision_o
     rows = {}
     for name, part in region_scores(scores).items():
         at = ratio if min(part.histogram.n_tiles) else None
-        counted = part.objects.pixel_interval if precision_of == "pixels" else part.objects.threshold_interval
-        sure = counted(entry["logit"], at, 300)
+        if entry.get("precision_of", precision_of) == "pixels":
+            sure = part.objects.pixel_interval(entry["logit"], at, 300)
+        else:
+            sure = part.objects.threshold_interval(entry["logit"], at, 300, min_area_m2=entry["min_area_m2"])
         row = part.histogram.n_tiles._asdict() | dict(ratio=at, pr_auc=part.histogram.pr_auc(at).value)
         row |= dict(n_units=sure["precision"].n_units, unit=sure["precision"].unit)
         rows[name] = row | with_bounds("precision", sure["precision"]) | with_bounds("recall", sure["recall"])
     return rows
 
-# %% ../../nbs/calibration/04_regions.ipynb #2357dc56
+# %% ../../nbs/calibration/04_regions.ipynb #68fac370
 FEWEST_POSITIVES = 10
 
 
@@ -54,6 +57,8 @@ def region_entry(
     count = part.histogram.n_tiles
     is_few = count.positive < FEWEST_POSITIVES or not count.negative
     entry = overall if is_few else threshold_entry(part, ratio, target, temperature, precision_of)
+    if entry["reachable"] == UNDECIDED:
+        entry, is_few = overall, True
     return entry | dict(fallback=is_few, positives=count.positive)
 
 
@@ -87,11 +92,12 @@ def ratio_at_prevalence(histogram: ScoreHistogram, prevalence: float) -> float:
         raise ConfigError(f"prevalence is {prevalence:g}; {expected}")
     return float((rts / prevalence - rts - near) / far)
 
-# %% ../../nbs/calibration/04_regions.ipynb #1a7c74ed
+# %% ../../nbs/calibration/04_regions.ipynb #47c63890
 def as_weighted(scores: Scores) -> tuple[ScoreHistogram, ObjectCounts]:
     "Both structures with weighted negatives, so that any ratio is exact."
     objects = scores.objects
-    empty = ObjectCounts(objects.logits, objects.ious, objects.pixel_size, "weight")
+    empty = objects.like()
+    empty.negatives = "weight"
     return ScoreHistogram("weight") + scores.histogram, empty + objects
 
 
@@ -99,15 +105,34 @@ def bounds_of(interval: Interval) -> dict[str, float]:
     "Value, low and high of an interval."
     return dict(value=interval.value, low=interval.low, high=interval.high)
 
+# %% ../../nbs/calibration/04_regions.ipynb #6b872a14
+def pooled_at(scores: Scores, entry: dict[str, Any], ratio: float, target: float) -> PooledCounts | None:
+    "The counts of objects of an entry on blocks that did not choose it; None where it was not chosen on objects."
+    if entry["precision_of"] != "objects":
+        return None
+    cell = counted_threshold(scores.objects, entry["logit"]), counted_area(scores.objects, entry["min_area_m2"])
+    return pooled_counts(cell_counts(scores.objects, ratio), target, cell)
 
-def expected_at_prevalence(scores: Scores, logit: float, prevalence: float, n=1000) -> dict[str, Any]:
+
+def object_intervals(
+    scores: Scores, entry: dict[str, Any], ratio: float, pooled: PooledCounts | None, n=1000
+) -> dict[str, Interval]:
+    "95 % intervals of the objects of an entry at a ratio: of pooled counts where there are any."
+    if pooled is None:
+        return scores.objects.threshold_interval(entry["logit"], ratio, n, min_area_m2=entry["min_area_m2"])
+    return pooled_intervals(cell_counts(scores.objects, ratio), pooled, n)
+
+# %% ../../nbs/calibration/04_regions.ipynb #acb4a60e
+def expected_at_prevalence(
+    scores: Scores, entry: dict[str, Any], prevalence: float, pooled: PooledCounts | None = None, n=1000
+) -> dict[str, Any]:
     """Precision and recall of pixels and objects and false detections per 1,000 km² at a prevalence, with intervals.
 
-    Objects must have been counted at the logit (before temperature)."""
+    Objects must have been counted at the entry's logit (before temperature) and smallest area."""
     histogram, objects = as_weighted(scores)
     ratio = ratio_at_prevalence(histogram, prevalence)
-    of_pixels = objects.pixel_interval(logit, ratio, n)
-    of_objects = objects.threshold_interval(logit, ratio, n)
+    of_pixels = objects.pixel_interval(entry["logit"], ratio, n)
+    of_objects = object_intervals(scores._replace(objects=objects), entry, ratio, pooled, n)
     false_per_tile = bounds_of(of_objects["false_per_tile"])
     return dict(
         prevalence=prevalence,

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['GraticuleLines', 'facts_table', 'describe_commit', 'describe_price', 'is_missing', 'number_text', 'interval_text',
-           'round_down', 'format_degrees', 'Bounds', 'square_around', 'degrees_transformer', 'degree_fields',
-           'draw_graticule', 'draw_scale_bar', 'draw_map_frame', 'as_picture', 'draw_chip', 'draw_outline',
-           'draw_area_shares', 'as_jpeg']
+           'probability_text', 'probability_texts', 'round_down', 'format_degrees', 'Bounds', 'square_around',
+           'degrees_transformer', 'degree_fields', 'draw_graticule', 'draw_scale_bar', 'draw_map_frame', 'as_picture',
+           'draw_chip', 'draw_outline', 'draw_area_shares', 'as_jpeg']
 
-# %% ../../nbs/core/03_drawing.ipynb #2d862b44
+# %% ../../nbs/core/03_drawing.ipynb #435cd9de
 import functools
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib.pyplot as plt
@@ -58,6 +58,22 @@ def interval_text(entry: Mapping[str, Any], name: str, digits=2) -> str:
     figures = [entry[key] for key in (name, f"{name}_ci_low", f"{name}_ci_high")]
     value, low, high = ("–" if is_missing(figure) else f"{figure:,.{digits}f}" for figure in figures)
     return f"{value} ({low} to {high})"
+
+# %% ../../nbs/core/03_drawing.ipynb #8c48c763
+def probability_text(value: float, digits: int) -> str:
+    "A probability with so many decimals, or its distance from 0 or 1 where that is less than 1e-4."
+    if 1 - value < 1e-4:
+        return f"1 - {1 - value:.1e}" if value < 1 else "1 - 0"
+    return f"{value:.1e}" if 0 < value < 1e-4 else f"{value:.{digits}f}"
+
+
+def probability_texts(values: Sequence[float]) -> list[str]:
+    "Probabilities in as many digits, 4 to 9, as tell different ones apart."
+    for digits in range(4, 9):
+        texts = [probability_text(value, digits) for value in values]
+        if len(set(texts)) == len(set(values)):
+            return texts
+    return [probability_text(value, 9) for value in values]
 
 # %% ../../nbs/core/03_drawing.ipynb #a63d6f72
 def round_down(value: float) -> float:

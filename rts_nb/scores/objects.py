@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['SIZE_LIMITS', 'SIZE_NAMES', 'label_objects', 'Objects', 'objects_of', 'shared_pixels', 'best_overlap',
-           'greedy_matches', 'MapPair', 'pair_of', 'map_pair', 'Detections', 'predicted_objects', 'excused_objects',
-           'ObjectMatch', 'match_objects', 'hull_corners', 'longest_diameter', 'size_class']
+           'greedy_matches', 'MapPair', 'pair_of', 'map_pair', 'Detections', 'predicted_objects', 'is_large_enough',
+           'excusable_objects', 'ObjectMatch', 'match_objects', 'hull_corners', 'longest_diameter', 'size_class']
 
-# %% ../../nbs/scores/07_objects.ipynb #4ebc2479
-from typing import NamedTuple
+# %% ../../nbs/scores/07_objects.ipynb #5638e254
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -46,7 +46,7 @@ def objects_of(mask: np.ndarray) -> Objects:
     at = labels.ravel()[inside].astype(np.intp)
     return Objects(labels, n, inside, at, np.bincount(at, minlength=n + 1)[1:])
 
-# %% ../../nbs/scores/07_objects.ipynb #d5c52131
+# %% ../../nbs/scores/07_objects.ipynb #8d39d314
 def shared_pixels(predicted: Objects, truth: Objects) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     "Of every pair that overlaps: predicted label, true label, pixels in common."
     true_label = truth.labels.ravel()[predicted.inside]
@@ -59,9 +59,17 @@ def shared_pixels(predicted: Objects, truth: Objects) -> tuple[np.ndarray, np.nd
     return predicted_label, true_label, np.bincount(which, run_length)
 
 
-def best_overlap(predicted: Objects, truth: Objects) -> tuple[np.ndarray, np.ndarray]:
+def best_overlap(
+    predicted: Objects,
+    truth: Objects,
+    overlaps: tuple | None = None,  # of shared_pixels, where it is known
+    counted: np.ndarray | None = None,  # the true objects that may be matched, bool (truth.n,); None: all
+) -> tuple[np.ndarray, np.ndarray]:
     "For each predicted object the true label of highest IoU (0: none; equal IoU: the lower label), and that IoU."
-    p, t, shared = shared_pixels(predicted, truth)
+    p, t, shared = overlaps or shared_pixels(predicted, truth)
+    if counted is not None:
+        is_counted = counted[t - 1]
+        p, t, shared = p[is_counted], t[is_counted], shared[is_counted]
     iou = shared / (predicted.area[p - 1] + truth.area[t - 1] - shared)
     best_first = np.lexsort((t, -iou, p))
     labels, where = np.unique(p[best_first], return_index=True)
@@ -70,16 +78,18 @@ def best_overlap(predicted: Objects, truth: Objects) -> tuple[np.ndarray, np.nda
     best[labels - 1] = iou[best_first][where]
     return partner, best
 
-# %% ../../nbs/scores/07_objects.ipynb #9787192e
+# %% ../../nbs/scores/07_objects.ipynb #e143eaf6
 def greedy_matches(
     partner: np.ndarray,  # of each predicted object, from best_overlap
     best: np.ndarray,  # the IoU with it
     score: np.ndarray,  # mean probability
     iou=0.3,
+    kept: np.ndarray | bool = True,  # the predicted objects that are large enough, bool (n,)
 ) -> np.ndarray:
     "Indices of the predicted objects that get their partner (equal scores: the lower label first)."
     order = np.argsort(-score, kind="stable")
-    asking = order[(best[order] >= iou) & (partner[order] > 0)]
+    may_ask = (best >= iou) & (partner > 0) & kept
+    asking = order[may_ask[order]]
     _, first_to_ask = np.unique(partner[asking], return_index=True)
     return asking[first_to_ask]
 
@@ -109,13 +119,13 @@ def map_pair(scores, truth, are_logits: bool = False) -> MapPair:
         raise ValueError(f"{what} have shape {p.shape}; expected one map, (H, W) or (1, 1, H, W)")
     return pair_of(p.reshape(p.shape[-2:]), t.reshape(t.shape[-2:]), are_logits)
 
-# %% ../../nbs/scores/07_objects.ipynb #adabf076
+# %% ../../nbs/scores/07_objects.ipynb #8623857e
 class Detections(NamedTuple):
     "The objects at or above a threshold."
 
     objects: Objects  # `area` counts the pixels that are not ignored
     score: np.ndarray  # mean probability of each, (n,)
-    excusable: np.ndarray  # whether at least half of an object's pixels are ignored: bool (n,)
+    pixels: np.ndarray  # all of each, as the map shows them: (n,)
 
 
 def predicted_objects(pair: MapPair, threshold: float) -> Detections:
@@ -127,19 +137,27 @@ def predicted_objects(pair: MapPair, threshold: float) -> Detections:
     summed = np.bincount(found.at, sigmoid(inside) if pair.are_logits else inside, found.n + 1)[1:]
     score = summed / found.area
     if pair.ignored is None:
-        return Detections(found, score, np.zeros(found.n, bool))
+        return Detections(found, score, found.area)
     on_ignored = np.bincount(found.at[pair.ignored.ravel()[found.inside]], minlength=found.n + 1)[1:]
-    excusable = 2 * on_ignored >= found.area
-    return Detections(found._replace(area=found.area - on_ignored), score, excusable)
+    return Detections(found._replace(area=found.area - on_ignored), score, found.area)
 
+# %% ../../nbs/scores/07_objects.ipynb #4f24278d
+def is_large_enough(area_m2: Any, min_area_m2: float) -> Any:
+    "Whether an object of this area on the ground (m², a number or a column) counts and stays on the map."
+    return area_m2 >= min_area_m2
 
-def excused_objects(found: Detections, hit: np.ndarray) -> int:
-    "How many detections are no false ones although none of `hit` (indices): those on ignored ground."
-    unmatched = found.excusable.copy()
-    unmatched[hit] = False
-    return int(unmatched.sum())
+# %% ../../nbs/scores/07_objects.ipynb #97d17cfb
+def excusable_objects(found: Detections, overlaps: tuple, is_small: np.ndarray) -> np.ndarray:
+    """Which detections lie with at least half of their pixels on ignored ground or small true objects: bool (n,).
 
-# %% ../../nbs/scores/07_objects.ipynb #b3397040
+    `overlaps` of shared_pixels; `is_small` of each true object, bool (truth.n,)."""
+    p, t, shared = overlaps
+    elsewhere = found.pixels - found.objects.area
+    if is_small.any():
+        elsewhere = elsewhere + np.bincount(p - 1, shared * is_small[t - 1], found.objects.n)
+    return 2 * elsewhere >= found.pixels
+
+# %% ../../nbs/scores/07_objects.ipynb #766e7c87
 class ObjectMatch(NamedTuple):
     "Object counts, the matched pairs as (predicted label, true label) with their IoU, and the excused detections."
 
@@ -156,17 +174,29 @@ def match_objects(
     truth,  # same shape: 0, 1, 255
     threshold=0.5,  # a pixel at or above it is predicted
     iou=0.3,  # the overlap that a hit needs
+    min_area_m2=0.0,  # smaller detections and smaller slumps do not count
+    pixel_m2=9.0,  # of a pixel on the ground
 ) -> ObjectMatch:
     "Object TP, FP, FN and the matched pairs. ValueError for other shapes or labels, NaN, or values outside 0 … 1."
     pair = map_pair(probability, truth)
-    found = predicted_objects(pair, threshold)
-    true = objects_of(pair.is_rts)
-    partner, best = best_overlap(found.objects, true)
-    hit = greedy_matches(partner, best, found.score, iou)
-    excused = excused_objects(found, hit)
+    found, true = predicted_objects(pair, threshold), objects_of(pair.is_rts)
+    overlaps = shared_pixels(found.objects, true)
+    kept = is_large_enough(found.pixels * pixel_m2, min_area_m2)
+    counted = is_large_enough(true.area * pixel_m2, min_area_m2)
+    partner, best = best_overlap(found.objects, true, overlaps, counted)
+    hit = greedy_matches(partner, best, found.score, iou, kept)
+    left_over = kept.copy()
+    left_over[hit] = False
+    excused = int((left_over & excusable_objects(found, overlaps, ~counted)).sum())
     pairs = np.stack([hit + 1, partner[hit]], 1)
-    false = found.objects.n - len(hit) - excused
-    return ObjectMatch(len(hit), false, true.n - len(hit), pairs, best[hit], excused)
+    return ObjectMatch(
+        tp=len(hit),
+        fp=int(left_over.sum()) - excused,
+        fn=int(counted.sum()) - len(hit),
+        pairs=pairs,
+        iou=best[hit],
+        excused=excused,
+    )
 
 # %% ../../nbs/scores/07_objects.ipynb #d644f7b2
 def hull_corners(labels: np.ndarray) -> list[np.ndarray]:

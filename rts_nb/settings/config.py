@@ -33,6 +33,7 @@ from rts_nb.settings.sections import (
     LRConfig,
     OptimizerConfig,
     ReproducibilityConfig,
+    SplitConfig,
     TrackingConfig,
     TrainConfig,
     ValidationConfig,
@@ -164,6 +165,7 @@ class Config(Section):
     name: Annotated[str, pydantic.AfterValidator(check_name)]
     seed: Annotated[int, pydantic.Field(ge=0, le=2**32 - 1)]
     data: DataConfig
+    split: SplitConfig = SplitConfig()
     augment: AugmentConfig
     boundary: BoundaryConfig
     sampling: SamplingConfig
@@ -300,23 +302,24 @@ def _plain(base: "Path | Config"):
     return OmegaConf.create(plain)
 
 
-def _merged(base: "Path | Config", overrides: str, seed: int | None) -> dict:
-    "What a base, overrides and seed give together, not yet checked."
-    merged = _plain(base)
-    given = parse_overrides(overrides)
-    if seed is not None and "seed" in given:
-        way_out = f"give the seed by the parameter seed (it is {seed}), not among the overrides"
-        raise ConfigError(f"overrides {overrides!r}: {way_out}")
-    merged = _merge(merged, given)
-    if seed is not None:
-        merged = OmegaConf.merge(merged, {"seed": seed})
+def _merged(base: "Path | Config", overrides: str, seed: int | None, fold: int | None) -> dict:
+    "What a base, overrides, seed and fold give together, not yet checked."
+    merged = _merge(_plain(base), parse_overrides(overrides))
+    for key, value in (("seed", seed), ("split.fold", fold)):
+        if value is None:
+            continue
+        if key in parse_options(overrides):
+            name = key.split(".")[-1]
+            way_out = f"give the {name} by the parameter {name} (it is {value}), not among the overrides"
+            raise ConfigError(f"overrides {overrides!r}: {way_out}")
+        OmegaConf.update(merged, key, value, force_add=True)
     return cast(dict, OmegaConf.to_container(merged, resolve=True))
 
 # %% ../../nbs/settings/01_config.ipynb #8b63cda2
-def _build(base: Path | Config, shown: str, overrides: str, seed: int | None) -> Config:
-    "The checked config of a base, overrides and seed; ConfigError in one line, which calls the base `shown`."
+def _build(base: Path | Config, shown: str, overrides: str, seed: int | None, fold: int | None) -> Config:
+    "The checked config of a base, overrides, seed and fold; ConfigError in one line, which calls the base `shown`."
     try:
-        return Config.model_validate(_merged(base, overrides, seed))
+        return Config.model_validate(_merged(base, overrides, seed, fold))
     except pydantic.ValidationError as error:
         raise ConfigError(_explain(error, shown)) from None
     except (OmegaConfBaseException, ValueError) as error:
@@ -328,17 +331,18 @@ def load_config(
     path: str | os.PathLike,  # a file; relative ones from the project's root
     overrides: str = "",  # like 'loss.name=tversky loss.beta=0.7'
     seed: int | None = None,  # None: the config's own
+    fold: int | None = None,  # that a run validates on; None: the config's own
 ) -> Config:
     "The complete, checked description of a run; ConfigError in one line for anything that is wrong with it."
     path = Path(resolve(path))
-    return _build(path, show_path(path), overrides, seed)
+    return _build(path, show_path(path), overrides, seed, fold)
 
 
 def override_config(cfg: Config, overrides: str = "", seed: int | None = None) -> Config:
     "A config with overrides and a seed, applied as load_config applies them; ConfigError in one line."
     if not overrides and seed is None:
         return cfg
-    return _build(cfg, cfg.name, overrides, seed)
+    return _build(cfg, cfg.name, overrides, seed, None)
 
 # %% ../../nbs/settings/01_config.ipynb #ded4e65a
 def save_config(cfg: Config, path: str | os.PathLike):

@@ -262,6 +262,7 @@ def version_control_state(cfg: Config) -> str:
         differing, _ = differences_of_run(cfg, load_config(file, seed=cfg.seed))
     except ConfigError as error:
         return str(error)
+    differing.pop("split.fold", None)
     keys = ", ".join(list(differing)[:3]) + (", …" if len(differing) > 3 else "")
     return f"{len(differing)} keys are not as {file} has them ({keys})" if differing else ""
 
