@@ -15,7 +15,7 @@ from .engines import ENGINES
 # %% ../../nbs/mapping/17_command.ipynb #fb4e5d0a
 PROGRAM = "rts_nb.infer"
 
-# %% ../../nbs/mapping/17_command.ipynb #ed0cfa9b
+# %% ../../nbs/mapping/17_command.ipynb #165d1350
 READING = {
     "--dem": "an elevation model (m), where training computed channels from one",
     "--rgb-bands": "the numbers of R, G, B (and NIR) in scenes that do not say so, like 3,2,1,4",
@@ -31,7 +31,7 @@ def infer_parser() -> argparse.ArgumentParser:
     merge = "instead of scenes: folders of finished maps of other scenes, by the same model"
     engine = "where it runs: this machine (local), or the Ray cluster of $RAY_ADDRESS"
     matching = "bring the colours of each scene to those of training first"
-    small = "smaller detections are dropped and counted (100)"
+    small = "smaller detections are dropped and counted (default: as calibrated)"
     out_dir = "the folder of the map; finished scenes in it are not done again"
     others = "drop scenes of the map in out-dir that are not among these"
     parser = argparse.ArgumentParser(prog=f"python -m {PROGRAM}", description=what)
@@ -39,7 +39,7 @@ def infer_parser() -> argparse.ArgumentParser:
     parser.add_argument("--scenes", "--tile-list", nargs="+", help=scenes)
     parser.add_argument("--merge", nargs="+", metavar="MAP", help=merge)
     parser.add_argument("--out-dir", required=True, help=out_dir)
-    parser.add_argument("--min-area-m2", type=float, default=100.0, help=small)
+    parser.add_argument("--min-area-m2", type=float, help=small)
     parser.add_argument("--fresh", action="store_true", help="set the map in out-dir aside and begin anew")
     parser.add_argument("--only-these", action="store_true", help=others)
     parser.add_argument("--engine", default="local", choices=ENGINES, help=engine)

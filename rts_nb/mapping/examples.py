@@ -26,7 +26,7 @@ from ..tiles.imagery import Imagery, save_imagery
 from ..tiles.layout import write_raster
 from ..tiles.sample import paint, palette_of
 
-# %% ../../nbs/mapping/18_examples.ipynb #84e04af4
+# %% ../../nbs/mapping/18_examples.ipynb #36b38229
 def example_calibration(threshold=0.6, **changes) -> dict:
     "The content of a calibration.json that misses its target precision; `changes` replace or add keys."
     point = dict(
@@ -40,6 +40,8 @@ def example_calibration(threshold=0.6, **changes) -> dict:
         recall_ci_high=0.3,
         reachable=False,
         weighted=True,
+        min_area_m2=100.0,
+        precision_of="pixels",
     )
     calibration = dict(
         temperature=1.5,

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['EXPECTED_KEYS', 'UNKNOWN', 'expected_of', 'describe_threshold', 'describe_evidence', 'why_undecided',
-           'describe_detections', 'describe_found', 'describe_false', 'describe_objects', 'describe_area',
-           'describe_pixels_expected']
+           'describe_touch', 'describe_detections', 'describe_found', 'describe_false', 'describe_objects',
+           'describe_area', 'describe_pixels_expected']
 
-# %% ../../nbs/mapping/10_expected.ipynb #71509619
+# %% ../../nbs/mapping/10_expected.ipynb #37f6c50e
 from typing import Any
 
-from ..calibration.promise import FEWEST_BLOCKS, FEWEST_DETECTIONS, LARGEST_DROP
 from ..core.drawing import interval_text, is_missing
 from .folder import prior_shift_of, raster_threshold, region_thresholds
+from ..scores.operating import FEWEST_BLOCKS, FEWEST_DETECTIONS, LARGEST_DROP
 
 # %% ../../nbs/mapping/10_expected.ipynb #84737f23
 EXPECTED_KEYS = [
@@ -35,7 +35,7 @@ def describe_threshold(calibration: dict[str, Any]) -> str:
         words.append(f"{shift:+.3f} on the logit for another base rate included")
     return "; ".join(words)
 
-# %% ../../nbs/mapping/10_expected.ipynb #f9289556
+# %% ../../nbs/mapping/10_expected.ipynb #0d7ee8ee
 UNKNOWN = "not known: the model was calibrated before objects were counted at the threshold; calibrate it again"
 
 
@@ -54,21 +54,26 @@ def why_undecided(objects: dict[str, Any]) -> str:
     return f"undecided: expected {asked}, and no false one that costs more than {LARGEST_DROP:g} of the share"
 
 
+def describe_touch(objects: dict[str, Any]) -> str:
+    "The share of detections that touch a slump, and the smallest area that both shares are for."
+    return f"{interval_text(objects, 'precision_by_touch')} touch one, from {objects['min_area_m2']:g} m² on"
+
+
 def describe_detections(objects: dict[str, Any]) -> str:
     "The share of detections that are slumps with its interval, what it rests on, and whether that is enough."
     if is_missing(objects["precision"]):
         return "undecided: nothing was detected in validation at this threshold"
     words = [
-        f"{interval_text(objects, 'precision')} of them are slumps",
+        f"{interval_text(objects, 'precision')} of them are slumps, {describe_touch(objects)}",
         describe_evidence(objects),
         why_undecided(objects),
     ]
     return "; ".join(word for word in words if word)
 
-# %% ../../nbs/mapping/10_expected.ipynb #9b67ae20
+# %% ../../nbs/mapping/10_expected.ipynb #f3573f01
 def describe_found(objects: dict[str, Any]) -> str:
     "The share of slumps that are found, with its interval."
-    return f"{interval_text(objects, 'recall')} of the slumps, of all sizes, at IoU {objects['iou']:g}"
+    return f"{interval_text(objects, 'recall')} of the slumps, at IoU {objects['iou']:g}"
 
 
 def describe_false(objects: dict[str, Any]) -> str:

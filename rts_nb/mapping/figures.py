@@ -37,7 +37,7 @@ from ..tiles.reading import OpenScene, open_scene, read_picture
 # %% ../../nbs/mapping/15_figures.ipynb #15666a86
 LEAST_SHOWN = 0.1  # probability
 
-# %% ../../nbs/mapping/15_figures.ipynb #1cff7f11
+# %% ../../nbs/mapping/15_figures.ipynb #b214400b
 @dataclasses.dataclass
 class MapScenes:
     "The scenes of a map that imagery is drawn of, read as they were mapped."
@@ -61,9 +61,7 @@ def scenes_of_map(out_dir: str | os.PathLike, scenes) -> MapScenes:
             as_read[name] = dataclasses.replace(found[name], rgb_bands=tuple(bands) if bands else None)
     return MapScenes(as_read, map_imagery(out))
 
-
-# %%
-#| export
+# %% ../../nbs/mapping/15_figures.ipynb #b9d4bd2b
 def read_overview(src: OpenScene, pixels=240) -> tuple[np.ndarray, Bounds]:
     "R, G, B (3, h, w) of an open scene, reduced to at most `pixels` a side, and its bounds."
     shrink = min(1, pixels / max(src.shape))

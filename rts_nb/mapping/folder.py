@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['MANIFEST', 'LOG', 'TIMES', 'ERRORS', 'LAYERS', 'WRITE_ERRORS', 'READ_ERRORS', 'TEMPORARY', 'map_path',
-           'prior_shift_of', 'raster_threshold', 'region_thresholds', 'threshold_logit', 'map_settings',
-           'shown_threshold', 'raster_tags', 'MapJob', 'changed_settings', 'describe_changes', 'map_imagery',
-           'one_line', 'explain_write_errors', 'explain_unreadable', 'clear_unfinished', 'clear_work', 'acquire_lock',
-           'lock_map']
+           'prior_shift_of', 'raster_threshold', 'region_thresholds', 'threshold_logit', 'curve_name',
+           'describe_reached', 'map_settings', 'shown_threshold', 'raster_tags', 'MapJob', 'changed_settings',
+           'describe_changes', 'map_imagery', 'one_line', 'explain_write_errors', 'explain_unreadable',
+           'clear_unfinished', 'clear_work', 'acquire_lock', 'lock_map']
 
-# %% ../../nbs/mapping/00_folder.ipynb #d76d9adc
+# %% ../../nbs/mapping/00_folder.ipynb #c9a93b8e
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import re
@@ -63,7 +64,19 @@ def threshold_logit(calibration: dict, region="") -> float:
     "The threshold as a logit of the network, before temperature and prior shift: what a mask is made by."
     return operating_point(calibration, region)["logit"]
 
-# %% ../../nbs/mapping/00_folder.ipynb #c05d1fab
+# %% ../../nbs/mapping/00_folder.ipynb #07d1d64f
+def curve_name(calibration: dict) -> str:
+    "A short name for the calibrated scores of detections: maps of others have other expected precisions."
+    curve = calibration.get("object_scores")
+    return hashlib.sha256(json.dumps(curve, sort_keys=True).encode()).hexdigest()[:12] if curve else "none"
+
+
+def describe_reached(reachable: bool | str) -> str:
+    "Whether the target precision is reached, as text."
+    words: dict[bool | str, str] = {True: "reached", False: "NOT reached"}
+    return words.get(reachable, "UNDECIDED")
+
+# %% ../../nbs/mapping/00_folder.ipynb #71a19727
 def map_settings(
     model_dir: str | os.PathLike,
     calibration: dict,  # content of calibration.json
@@ -85,6 +98,7 @@ def map_settings(
         logit=threshold_logit(calibration),
         operating_ratio=point["ratio"],
         reachable=point["reachable"],
+        object_scores=curve_name(calibration),
         region_thresholds=region_thresholds(calibration),
         region_logits=region_thresholds(calibration, threshold_logit),
         **signature(settings),
@@ -95,7 +109,7 @@ def map_settings(
         imagery=imagery_of_run(folder)[0].model_dump(mode="json", exclude_none=True),
     )
 
-# %% ../../nbs/mapping/00_folder.ipynb #d24d8e13
+# %% ../../nbs/mapping/00_folder.ipynb #a3b53298
 def shown_threshold(threshold: float) -> str:
     "A threshold in the digits that a float32 raster tells apart."
     return str(np.float32(threshold))
@@ -109,7 +123,7 @@ def raster_tags(settings: dict, warnings: Sequence[str]) -> dict[str, str]:
         PRIOR_SHIFT=str(settings["prior_shift"]),
         THRESHOLD=shown_threshold(settings["threshold"]),
         OPERATING_RATIO=f"1:{settings['operating_ratio']}",
-        TARGET_PRECISION="reached" if settings["reachable"] else "NOT reached",
+        TARGET_PRECISION=describe_reached(settings["reachable"]),
         CAVEATS="; ".join(warnings) or "none",
     )
 

@@ -218,7 +218,7 @@ def owned_pieces(ground: SceneGround, name: str, rows: Sequence[dict]) -> Iterat
         for number, piece in enumerate(connected_pieces(rest)):
             yield Piece(row, piece, number)
 
-# %% ../../nbs/mapping/07_ground.ipynb #6977d99c
+# %% ../../nbs/mapping/07_ground.ipynb #09f6ac5d
 def piece_rows(ground: SceneGround, name: str, pieces: Sequence[Piece], probability) -> list[dict]:
     "The rows of pieces; `probability` is the scene's open raster."
     mask = ground.masks[name]
@@ -231,7 +231,7 @@ def piece_rows(ground: SceneGround, name: str, pieces: Sequence[Piece], probabil
             if piece.number is not None:
                 row |= pixel_columns(piece.shape, mask.transform.to_shapely())
                 row["rts_id"] = f"{row['rts_id']}-{piece_letters(piece.number)}"
-                row |= {key: found[key][k] for key in ("n_pixels", "mean_prob", "max_prob")}
+                row |= {key: found[key][k] for key in ("n_pixels", "mean_prob", "max_prob", "score")}
                 k += 1
             if row["cut_by"]:
                 row["cut_by"] = cut_by(piece.shape, own, lambda window: ground.shown(name, window, earlier=False))

@@ -7,13 +7,13 @@ __all__ = ['FIXED_DATE', 'RasterGrid', 'read_grid', 'mosaic_source', 'mosaic_xml
            'write_geopackage', 'write_geoparquet', 'sidecar_text', 'write_caveats', 'MapLayers', 'with_own_ground',
            'write_layers']
 
-# %% ../../nbs/mapping/10_layers.ipynb #6672924a
+# %% ../../nbs/mapping/10_layers.ipynb #b5b70e6f
 import contextlib
 import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 import geopandas as gpd
@@ -145,7 +145,7 @@ def write_caveats(raster: Path, known: str, caveats: str) -> None:
         with atomic(beside) as temporary:
             temporary.write_text(text, encoding="utf-8")
 
-# %% ../../nbs/mapping/10_layers.ipynb #6fb19564
+# %% ../../nbs/mapping/10_layers.ipynb #1c4d2ff3
 class MapLayers(NamedTuple):
     "What the layers of a map were made of."
 
@@ -160,14 +160,19 @@ def with_own_ground(records: Sequence[dict], km2: dict[str, float], slumps: gpd.
     return [record | more for record, more in zip(records, own, strict=True)]
 
 
-def write_layers(job: MapJob, records: Sequence[dict], warnings: Sequence[str]) -> MapLayers:
+def write_layers(
+    job: MapJob,
+    records: Sequence[dict],
+    warnings: Sequence[str],
+    curve: dict[str, Any] | None = None,  # `object_scores` of the calibration
+) -> MapLayers:
     """Writes rts.gpkg, rts.parquet and mosaic.vrt from the records of finished scenes.
 
     Records stand in the order of ownership; `warnings` are all caveats of the map, `job.warnings` those in rasters."""
     out, names = job.out, [record["scene"] for record in records]
     tags, known = raster_tags(job.settings, warnings), raster_tags(job.settings, job.warnings)["CAVEATS"]
     own = own_ground(out, records)
-    merged = merge_scenes(own.layers, job.settings["min_area_m2"])
+    merged = merge_scenes(own.layers, job.settings["min_area_m2"], curve)
     with explain_write_errors(out, "the layer of slumps"):
         write_geopackage(out / "rts.gpkg", merged.slumps, tags)
         write_geoparquet(out / "rts.parquet", merged.slumps, tags)

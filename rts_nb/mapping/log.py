@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ARCTIC_KM2', 'GROUND_RULE', 'ADDED_KEYS', 'other_seconds', 'MapClock', 'map_counts', 'map_cost', 'map_shift',
-           'log_of_shift', 'unusual_scenes', 'reading_warnings', 'known_caveats', 'region_warnings', 'map_caveats',
-           'list_reasons', 'finish_map', 'add_to_log', 'tells_of_all', 'finished_log', 'check_complete']
+           'log_of_shift', 'unusual_scenes', 'reading_warnings', 'area_caveat', 'known_caveats', 'region_warnings',
+           'map_caveats', 'list_reasons', 'finish_map', 'add_to_log', 'tells_of_all', 'finished_log', 'check_complete']
 
 # %% ../../nbs/mapping/11_log.ipynb #84e75f6b
 import datetime
@@ -155,11 +155,24 @@ def reading_warnings(records: Sequence[dict], settings: dict) -> list[str]:
         warnings.append(f"channels come from other sources than in training: {', '.join(sorted(others))}")
     return warnings
 
-# %% ../../nbs/mapping/11_log.ipynb #9e9d075c
-def known_caveats(model_dir: str | os.PathLike, calibration: dict, histogram_matching: bool) -> list[str]:
-    "What is known of a map's trustworthiness before it is made: of its calibration, matching, and imagery."
+# %% ../../nbs/mapping/11_log.ipynb #94419209
+def area_caveat(calibration: dict, min_area_m2: float) -> str:
+    "What another smallest area than the calibrated one means; empty for that one."
+    calibrated = operating_point(calibration)["min_area_m2"]
+    if min_area_m2 == calibrated:
+        return ""
+    shown = f"detections of {min_area_m2:g} m² or more are shown, the threshold was calibrated with {calibrated:g} m²"
+    return f"{shown}: what is promised of detections is not promised of these"
+
+
+def known_caveats(
+    model_dir: str | os.PathLike, calibration: dict, histogram_matching: bool, min_area_m2: float
+) -> list[str]:
+    "What is known of a map's trustworthiness before it is made: of its calibration, area, matching, and imagery."
     _, assumed = imagery_of_run(model_dir)
-    return caveats(calibration) + [MATCHING_CAVEAT] * histogram_matching + [assumed] * bool(assumed)
+    of_area = area_caveat(calibration, min_area_m2)
+    matching = MATCHING_CAVEAT if histogram_matching else ""
+    return caveats(calibration) + [caveat for caveat in (of_area, matching, assumed) if caveat]
 
 
 def region_warnings(records: Sequence[dict], settings: dict) -> list[str]:
@@ -183,7 +196,7 @@ def list_reasons(failed: dict[str, str], most=10) -> str:
     more = f"; and {len(failed) - most} more" if len(failed) > most else ""
     return "; ".join([*failed.values()][:most]) + more
 
-# %% ../../nbs/mapping/11_log.ipynb #b83cb4ea
+# %% ../../nbs/mapping/11_log.ipynb #ec3f8b76
 def finish_map(
     job: MapJob,
     model_dir: str | os.PathLike,
@@ -203,7 +216,7 @@ def finish_map(
     cost = load_config(Path(resolve(model_dir)) / "config.yaml").cost
     shift = map_shift(model_dir, records)
     warnings = map_caveats(job, records, shift)
-    merged, records = write_layers(job, records, warnings)
+    merged, records = write_layers(job, records, warnings, calibration.get("object_scores"))
     log = dict(
         model=show_path(resolve(model_dir)),
         **job.settings,

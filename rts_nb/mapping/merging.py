@@ -125,7 +125,7 @@ def merged_failures(maps: dict[Path, FinishedMap], owners: dict[str, Path]) -> d
                 failed[name] = reason
     return failed
 
-# %% ../../nbs/mapping/12_merging.ipynb #55dd4012
+# %% ../../nbs/mapping/12_merging.ipynb #a8ace254
 def merge_maps(
     maps: Iterable[str | os.PathLike],  # folders of finished maps
     out_dir: str | os.PathLike,  # the merged map's folder
@@ -142,9 +142,9 @@ def merge_maps(
         raise RunError(f"the model of these maps, {model}, is not here; {way_out}")
     clock, calibration = MapClock(), load_calibration(model)
     check_model(model, calibration, settings)
-    warnings = known_caveats(model, calibration, settings["histogram_matching"])
-    failed = merged_failures(found, owners)
     least = max(log["min_area_m2"] for _, log in found.values())
+    warnings = known_caveats(model, calibration, settings["histogram_matching"], least)
+    failed = merged_failures(found, owners)
     with lock_map(out) as work, explain_write_errors(out, "the merged map"):
         start_map(out, settings)
         link_scenes(out, owners)

@@ -5,16 +5,16 @@
 # %% auto #0
 __all__ = ['LAYER_COLUMNS', 'SCENE_COLUMNS', 'Starts', 'OUTSIDE', 'EIGHT', 'MOST_MARGIN', 'slump_layer', 'shape_area_m2',
            'outline_columns', 'whole_starts', 'touched_starts', 'touched_windows', 'raster_blocks', 'burn',
-           'pixels_inside', 'polygon_statistics', 'is_large_enough', 'values_around', 'grown_window', 'fewest_pixels',
-           'find_specks', 'write_without_specks', 'polygon_blocks', 'beside', 'cut_by', 'scene_statistics', 'KeptShape',
-           'kept_shapes', 'pixel_columns', 'scene_layer', 'find_slumps']
+           'pixels_inside', 'before_temperature', 'polygon_statistics', 'values_around', 'grown_window',
+           'fewest_pixels', 'find_specks', 'write_without_specks', 'polygon_blocks', 'beside', 'cut_by',
+           'scene_statistics', 'KeptShape', 'kept_shapes', 'pixel_columns', 'scene_layer', 'find_slumps']
 
-# %% ../../nbs/mapping/06_polygons.ipynb #5a84edca
+# %% ../../nbs/mapping/06_polygons.ipynb #b1117449
 import contextlib
 import math
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,10 +34,12 @@ from .geodesy import geodesic_size, to_degrees
 from .rasters import MASK_NODATA
 from .smoothing import pixel_polygons, place_outline, smooth_outline
 from ..predict.windows import window_starts
+from ..scores.objects import is_large_enough
+from ..scores.pixels import logit, sigmoid
 from ..settings.config import PredictSettings
 from ..tiles.layout import CRS
 
-# %% ../../nbs/mapping/06_polygons.ipynb #2e9a129f
+# %% ../../nbs/mapping/06_polygons.ipynb #ac0e1e2f
 LAYER_COLUMNS = {
     "rts_id": "str",
     "scene": "str",
@@ -51,7 +53,11 @@ LAYER_COLUMNS = {
     "tile_ids": "str",
     "cut_by": "str",
 }
-SCENE_COLUMNS = {"n_pixels": "i8", "pixel_m": "f8"}  # kept with each scene besides, to unite detections across scenes
+SCENE_COLUMNS = {  # kept with each scene besides, to unite detections across scenes
+    "n_pixels": "i8",
+    "pixel_m": "f8",
+    "score": "f8",  # mean probability before temperature, which calibrated scores of detections start from
+}
 
 # %% ../../nbs/mapping/06_polygons.ipynb #879899ac
 def slump_layer(rows: Sequence[dict] = (), more: dict[str, str] | None = None) -> gpd.GeoDataFrame:
@@ -160,25 +166,35 @@ def pixels_inside(
         inside = burnt > 0
         yield burnt[inside] - 1, *(raster.read(1, window=window)[inside] for raster in rasters)
 
-# %% ../../nbs/mapping/06_polygons.ipynb #46924611
-def polygon_statistics(polygons: Sequence, probability, scale=None, n_scales=1, block=1024) -> dict[str, np.ndarray]:
-    """`n_pixels`, `mean_prob`, `max_prob` and `scale` of polygons in pixels, one value each.
+# %% ../../nbs/mapping/06_polygons.ipynb #15c08858
+def before_temperature(p: np.ndarray, tags: Mapping[str, str]) -> np.ndarray:
+    "Probabilities of a raster as the network gave them, before the temperature and prior shift in its tags."
+    temperature, shift = (float(tags.get(name, default)) for name, default in (("TEMPERATURE", 1), ("PRIOR_SHIFT", 0)))
+    return sigmoid(temperature * (logit(np.clip(p.astype("f8"), 1e-7, 1 - 1e-7)) - shift))
 
-    `probability` and `scale` are open rasters; `scale` is the position that most pixels have in the latter."""
+
+def polygon_statistics(polygons: Sequence, probability, scale=None, n_scales=1, block=1024) -> dict[str, np.ndarray]:
+    """`n_pixels`, `mean_prob`, `max_prob`, `score` and `scale` of polygons in pixels, one value each.
+
+    `probability` and `scale` are open rasters; `scale` is the position that most pixels have in the latter. `score` is
+    the mean probability before temperature."""
     pixels = np.zeros((len(polygons), n_scales), "i8")
-    total, largest = np.zeros(len(polygons)), np.zeros(len(polygons))
+    total, largest, raw = np.zeros(len(polygons)), np.zeros(len(polygons)), np.zeros(len(polygons))
+    tags = probability.tags()
     rasters = [probability] if scale is None else [probability, scale]
     for which, p, *positions in pixels_inside(polygons, rasters, block):
         np.add.at(pixels, (which, *(positions or [0])), 1)
         np.add.at(total, which, p.astype("f8"))
+        np.add.at(raw, which, before_temperature(p, tags))
         np.maximum.at(largest, which, p)
     n_pixels = pixels.sum(1)
-    return dict(n_pixels=n_pixels, mean_prob=total / n_pixels, max_prob=largest, scale=pixels.argmax(1))
-
-# %% ../../nbs/mapping/06_polygons.ipynb #5c8f8daf
-def is_large_enough(area_m2: Any, min_area_m2: float) -> Any:
-    "Whether a detection of this area (m², a number or a column) stays on the map."
-    return area_m2 >= min_area_m2
+    return dict(
+        n_pixels=n_pixels,
+        mean_prob=total / n_pixels,
+        max_prob=largest,
+        score=raw / n_pixels,
+        scale=pixels.argmax(1),
+    )
 
 # %% ../../nbs/mapping/06_polygons.ipynb #37d0e5de
 OUTSIDE = 254  # stands for what lies beyond a raster, in the values of its mask
@@ -346,7 +362,7 @@ def scene_layer(rows: Sequence[dict]) -> gpd.GeoDataFrame:
     pixels = gpd.GeoSeries([row["pixels"] for row in rows], crs=CRS)
     return slump_layer(rows, SCENE_COLUMNS).assign(pixels=pixels)
 
-# %% ../../nbs/mapping/06_polygons.ipynb #ec4eb767
+# %% ../../nbs/mapping/06_polygons.ipynb #da3a8d85
 def find_slumps(
     job: MapJob,
     name: str,
@@ -373,6 +389,7 @@ def find_slumps(
             n_pixels=found["n_pixels"][k],
             mean_prob=found["mean_prob"][k],
             max_prob=found["max_prob"][k],
+            score=found["score"][k],
         )
         rows.append(row)
     layer = scene_layer(rows)

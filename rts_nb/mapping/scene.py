@@ -22,12 +22,13 @@ import rasterio
 from ..core.files import DataError, RTSError, atomic, show_path
 from ..core.jobs import ordered_map, progress
 from .folder import ERRORS, MapJob, explain_write_errors, one_line
-from .polygons import find_slumps, is_large_enough
+from .polygons import find_slumps
 from .rasters import SceneHooks, write_rasters
 from .records import finished_scene, scene_stamp
 from .starting import abandon_scene, begin_scene, end_scene
 from ..predict.predictor import Predictor, explain_device_errors
 from ..runs.environment import device_name
+from ..scores.objects import is_large_enough
 from ..tiles.rasters import Scene
 
 # %% ../../nbs/mapping/09_scene.ipynb #b39ad1d2

@@ -8,7 +8,7 @@ __all__ = ['DIGITS', 'MAP_CONTENT', 'describe_scenes', 'map_summary', 'detection
            'describe_dates', 'describe_others', 'describe_log_threshold', 'map_results', 'by_ground', 'ground_by_scene',
            'ground_by_region', 'map_files']
 
-# %% ../../nbs/mapping/14_tables.ipynb #87d2a4d7
+# %% ../../nbs/mapping/14_tables.ipynb #2d797963
 import os
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from ..calibration.thresholds import load_calibration, operating_point
-from ..core.drawing import describe_commit, describe_price, facts_table, number_text
+from ..core.drawing import describe_commit, describe_price, facts_table, number_text, probability_texts
 from ..core.files import resolve, show_path
 from rts_nb.mapping.expected import (
     describe_area,
@@ -27,9 +27,10 @@ from rts_nb.mapping.expected import (
     describe_threshold,
     expected_of,
 )
-from .folder import LOG, TIMES
+from .folder import LOG, TIMES, describe_reached
 from .log import ARCTIC_KM2, known_caveats
 from .shift import describe_shift
+from .union import EXPECTED_COLUMNS
 from ..networks.precision import resolve_precision, run_precision
 from ..predict.predictor import imagery_of_run
 from ..predict.scenes import list_scenes
@@ -43,11 +44,11 @@ def describe_scenes(names: list[str]) -> str:
     more = ", …" if len(names) > 5 else ""
     return f"{len(names)}: {', '.join(names[:5])}{more}"
 
-# %% ../../nbs/mapping/14_tables.ipynb #d8bf313c
+# %% ../../nbs/mapping/14_tables.ipynb #5d982ff7
 def map_summary(model_dir: str | os.PathLike, scenes, out_dir: str | os.PathLike) -> pd.DataFrame:
     "What a map promises at its threshold, and its model, scenes, device, commit, price and place, before it is made."
     folder, calibration, env = Path(resolve(model_dir)), load_calibration(model_dir), environment()
-    known = known_caveats(model_dir, calibration, False)
+    known = known_caveats(model_dir, calibration, False, operating_point(calibration)["min_area_m2"])
     cfg, point, predictor = load_config(folder / "config.yaml"), operating_point(calibration), calibration["predictor"]
     overlap = cfg.predict.replace(**predictor).overlap
     scales = ", ".join(f"{scale:g}" for scale in predictor["scales"])
@@ -75,6 +76,7 @@ def map_summary(model_dir: str | os.PathLike, scenes, out_dir: str | os.PathLike
 
 # %% ../../nbs/mapping/14_tables.ipynb #8d403386
 DIGITS = dict(area_m2=0, perimeter_m=0, centroid_lat=5, centroid_lon=5, mean_prob=3, max_prob=3)
+DIGITS |= dict.fromkeys(EXPECTED_COLUMNS, 2)
 
 # %% ../../nbs/mapping/14_tables.ipynb #8ad2f9ff
 def detections(out_dir: str | os.PathLike, n=10) -> pd.DataFrame:
@@ -131,7 +133,7 @@ def describe_time(log: dict) -> str:
         words.append(f"in all {log['hours_in_all']:.3f} h ({log['hours_in_all'] * 3600:.1f} s)")
     return "; ".join(words)
 
-# %% ../../nbs/mapping/14_tables.ipynb #c645e48b
+# %% ../../nbs/mapping/14_tables.ipynb #b1586f7d
 def describe_likeness(log: dict) -> str:
     "Whether a map is like the regions of training, and how far that can be trusted."
     if log.get("shift_checks"):
@@ -175,8 +177,8 @@ def describe_others(log: dict) -> str:
 
 def describe_log_threshold(log: dict) -> str:
     "The threshold of a map as its probability rasters show it, and whether the target was reached."
-    reached = "reached" if log["reachable"] else "NOT reached"
-    return f"{log['threshold']:.3f}, target precision {reached} at 1:{log['operating_ratio']}"
+    (threshold,) = probability_texts([log["threshold"]])
+    return f"{threshold}, target precision {describe_reached(log['reachable'])} at 1:{log['operating_ratio']}"
 
 # %% ../../nbs/mapping/14_tables.ipynb #12ce0210
 def map_results(log: dict) -> pd.DataFrame:

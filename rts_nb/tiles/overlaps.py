@@ -153,7 +153,7 @@ def search_pairs(
                 if score >= least_score:
                     yield Candidate(i, j, score, shift)
 
-# %% ../../nbs/tiles/04_overlaps.ipynb #234d1b35
+# %% ../../nbs/tiles/04_overlaps.ipynb #1b10a62f
 MARGIN = 3  # pixels: the shifts looked at around the one found on the reduced images
 
 
@@ -180,7 +180,7 @@ def compare_at(a: SearchImage, b: SearchImage, shift: tuple[int, int]) -> Compar
     "The comparison of two images near a shift of their reduced images; None where too little is shared."
     y, x = (round(n / SEARCH_SCALE) for n in shift)
     outer, inner = _common(a.detail, b.detail, y, x)
-    if min(inner.shape, default=0) < 2 * MARGIN:
+    if min(inner.shape) < 2:
         return None
     details = cv2.matchTemplate(outer, inner, cv2.TM_CCOEFF_NORMED)
     down, across = np.unravel_index(details.argmax(), details.shape)
@@ -191,7 +191,7 @@ def compare_at(a: SearchImage, b: SearchImage, shift: tuple[int, int]) -> Compar
         float(correlations[down, across]), float(details[down, across]), shared, inner.size, rows, columns
     )
 
-# %% ../../nbs/tiles/04_overlaps.ipynb #68acd388
+# %% ../../nbs/tiles/04_overlaps.ipynb #c57273c8
 LEAST_CORRELATION = 0.9
 LEAST_DETAIL = 0.6
 LEAST_CERTAINTY = 20  # of the correlation of detail times √(pixels compared)
@@ -202,9 +202,9 @@ def compare_images(
     images: Mapping[str, np.ndarray],  # grey values (H, W) uint8 by name
     group_of: Mapping[str, str] | None = None,  # only pairs of different groups are compared
 ) -> pd.DataFrame:
-    """Pairs that may overlap, with PAIR_COLUMNS, the highest correlation of detail first; `overlapping` picks those that do.
+    """Pairs that may overlap, with PAIR_COLUMNS, the highest correlation of detail first.
 
-    A pair that shares fewer than LEAST_PIXELS is not looked at."""
+    `overlapping` picks those that do. A pair that shares fewer than LEAST_PIXELS is not looked at."""
     prepared = [search_image(name, images[name]) for name in sorted(images)]
     prepared.sort(key=_reduced_shape)
     groups = None if group_of is None else [group_of[image.name] for image in prepared]
@@ -229,9 +229,9 @@ def overlapping(pairs: pd.DataFrame) -> pd.DataFrame:
     certain = pairs["detail"] * np.sqrt(pairs["pixels"].astype(float)) > LEAST_CERTAINTY
     return pairs[(pairs["correlation"] > LEAST_CORRELATION) & (pairs["detail"] > LEAST_DETAIL) & certain]
 
-# %% ../../nbs/tiles/04_overlaps.ipynb #1923f6ca
+# %% ../../nbs/tiles/04_overlaps.ipynb #7df8f0fd
 def connected_groups(names: Iterable[str], pairs: pd.DataFrame) -> dict[str, str]:
-    "{name: first name of its group}: images that a chain of pairs links share a group; pairs of other names are ignored."
+    "{name: first name of its group}: a chain of pairs links the images of a group; pairs of other names are ignored."
     ordered = sorted(set(names))
     place = {name: k for k, name in enumerate(ordered)}
     linked = pairs[pairs["image_a"].isin(place) & pairs["image_b"].isin(place)]
@@ -256,7 +256,7 @@ def highest_across(
         return None
     return across.loc[across[by].idxmax()]
 
-# %% ../../nbs/tiles/04_overlaps.ipynb #23efa873
+# %% ../../nbs/tiles/04_overlaps.ipynb #04cb3565
 LISTED = "public_overlaps.csv"
 
 
@@ -273,7 +273,7 @@ def read_listed(text: str, shown: str = LISTED) -> pd.DataFrame:
 
 
 def public_overlaps() -> pd.DataFrame:
-    "The pairs of public images that overlap: image_a, image_b, correlation, detail, share, rows, columns."
+    "The pairs of public images that overlap: image_a, image_b, and the fields of a Comparison."
     text = importlib.resources.files("rts_nb").joinpath("data_files", LISTED).read_text(encoding="utf-8")
     return read_listed(text)
 
