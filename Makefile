@@ -29,8 +29,11 @@ RUN := $(or $(RTS_RUNS),runs)/sample/seed-42
 # make seeds CONFIG=configs/baseline.yaml OVERRIDES="loss.name=tversky"
 CONFIG ?=
 OVERRIDES ?=
+# make folds CONFIG=configs/baseline.yaml FOLDS=5 SEED=42; without FOLDS those of the config
+FOLDS ?=
+SEED ?= 42
 
-.PHONY: help env demo seeds test test-all bench gpu lint readme prep notebooks
+.PHONY: help env demo seeds folds test test-all bench gpu lint readme prep notebooks
 .SILENT:
 
 help: ## what there is to make
@@ -64,19 +67,47 @@ demo: $(STAMP) ## sample data, training, calibration and map, with executed note
 	python -m rts_nb.train --collect "$(RUN)"
 	echo "Done: reports in $(RUN)/notebooks/, model in $(RUN)/, map in $(RUN)/map/."
 
+# The number of folds of a config, and the folder of its runs.
+define PLAN
+if test -z "$(CONFIG)"; then echo 'name a config: make $@ CONFIG=configs/baseline.yaml' >&2; exit 1; fi
+plan=$$(python -c 'import sys; from rts_nb.settings.config import load_config; from rts_nb.settings.places import run_path; cfg = load_config(sys.argv[1], sys.argv[2]); print(cfg.split.folds, run_path(cfg, sys.argv[2]).parent)' '$(CONFIG)' '$(OVERRIDES)' 2>&1 | tail -n 1) || { echo "$$plan" >&2; exit 1; }
+folds="$${plan%% *}"; folder="$${plan#* }"
+endef
+
+# Trains the run in $$run, which is called $$what, unless it is finished. A run that was cut off is resumed.
+define TRAINED
+mkdir -p "$$run/notebooks"
+if test -e "$$run/metrics.json" -a -e "$$run/model.safetensors"; then echo "$$what is trained"
+else papermill nbs/20_train.ipynb "$$run/notebooks/20_train.ipynb" -p config '$(CONFIG)' -p overrides '$(OVERRIDES)' -p seed $$seed -p fold $$fold; fi
+endef
+
 seeds: $(STAMP) ## CONFIG=configs/X.yaml: seeds 42, 43, 44 trained, calibrated and reported; what is finished is skipped
-	if test -z "$(CONFIG)"; then echo 'name a config: make seeds CONFIG=configs/baseline.yaml' >&2; exit 1; fi
-	folder=$$(python -c 'import sys; from rts_nb.settings.config import load_config; from rts_nb.settings.places import run_path; print(run_path(load_config(sys.argv[1], sys.argv[2]), sys.argv[2]).parent)' '$(CONFIG)' '$(OVERRIDES)' 2>&1 | tail -n 1) || { echo "$$folder" >&2; exit 1; }
+	$(PLAN)
+	fold=-1
 	for seed in 42 43 44; do
-	  run="$$folder/seed-$$seed"; mkdir -p "$$run/notebooks"
-	  if test -e "$$run/metrics.json" -a -e "$$run/model.safetensors"; then echo "seed $$seed is trained"
-	  else papermill nbs/20_train.ipynb "$$run/notebooks/20_train.ipynb" -p config '$(CONFIG)' -p overrides '$(OVERRIDES)' -p seed $$seed; fi
+	  run="$$folder/seed-$$seed"; what="seed $$seed"
+	  $(TRAINED)
 	  if python -c 'import sys; from rts_nb.calibration.looks import recorded_look; recorded_look(sys.argv[1]) or sys.exit(1)' "$$run" 2>/dev/null; then echo "seed $$seed is calibrated and evaluated"
 	  else papermill nbs/30_calibrate.ipynb "$$run/notebooks/30_calibrate.ipynb" -p run_dir "$$run" -p evaluate true; fi
 	  python -m rts_nb.train --collect "$$run"
 	done
 	papermill nbs/50_report.ipynb "$$folder/50_report.ipynb" -p runs "$$folder/seed-42 $$folder/seed-43 $$folder/seed-44"
 	echo "Done: the table is in $$folder/50_report.ipynb"
+
+folds: override OVERRIDES += $(if $(FOLDS),split.folds=$(FOLDS))
+folds: $(STAMP) ## CONFIG=configs/X.yaml FOLDS=5: a run a fold, and every region judged by a run that did not see it; what is finished is skipped
+	$(PLAN)
+	if test "$$folds" -lt 2; then echo 'split.folds is 0 in $(CONFIG); give their number: make folds CONFIG=$(CONFIG) FOLDS=5' >&2; exit 1; fi
+	seed=$(SEED); runs=""
+	for ((fold = 0; fold < folds; fold++)); do
+	  run="$$folder/seed-$$seed-fold-$$fold"; what="fold $$fold"; runs="$$runs $$run"
+	  $(TRAINED)
+	  python -m rts_nb.train --collect "$$run"
+	done
+	report="$$folder/50_report-folds-seed-$$seed.ipynb"
+	papermill nbs/50_report.ipynb "$$report" -p runs "$${runs# }"
+	python -c 'import sys; from rts_nb.experiments.folds import print_folds; print_folds(sys.argv[1])' "$${runs# }"
+	echo "Done: the tables are in $$report"
 
 # A folder of runs of their own, so that tests neither see nor leave any; and no GPU: what a GPU does is checked by `make gpu`.
 define ISOLATED

@@ -19,9 +19,9 @@ from common import met_or_missed, seconds
 
 from rts_nb.calibrate import calibrate
 from rts_nb.calibration.figures import show_expected, show_reliability, show_thresholds
+from rts_nb.calibration.look_tables import look_table
 from rts_nb.calibration.looks import final_evaluation
 from rts_nb.calibration.noise import noise_floor
-from rts_nb.calibration.look_tables import look_table
 from rts_nb.calibration.tables import calibration_region_table, error_table, expected_table, threshold_table
 from rts_nb.core.files import write_json
 from rts_nb.core.jobs import seed_everything

@@ -2,7 +2,7 @@
 
 A tile of 160 pixels sees no further than its border, an image of 290 does; so figures on tiles are lower than those of
 a recipe that scores whole images. This predicts each image of a split as a scene, in overlapping windows, and prints
-PR-AUC and IoU over all of its pixels, with a 95 % interval over images.
+PR-AUC and IoU over all of its pixels, with a 95 % interval over blocks, each of which is a group of overlapping images.
 """
 
 import argparse
@@ -23,13 +23,13 @@ def pr_auc(histogram):
     return histogram.pr_auc().value
 
 
-def score_images(predictor, folder, images):
-    "A histogram of the scores of all pixels, image by image."
+def score_images(predictor, folder, images, block_of):
+    "A histogram of the scores of all pixels, image by image; `block_of` has the block of each image by name."
     histogram = ScoreHistogram()
     for image in progress(images, "images"):
         rgb, truth = read_public_image(folder, image)
         logits = torch.from_numpy(predictor.array(rgb))
-        histogram.add(logits, torch.from_numpy(truth), dict(tile_id=image.stem))
+        histogram.add(logits, torch.from_numpy(truth), dict(tile_id=image.stem, block=block_of[image.stem]))
     return histogram
 
 
@@ -39,9 +39,10 @@ def main(args):
     settings = {"tta": args.tta} if args.tta else {}
     predictor = Predictor.from_dir(run, **settings)
     refuse_leaking_import(cfg.data.root)
-    names = set(image_of_tiles(load_tiles(cfg.data.root).query("split == @args.split")))
-    images = [path for path in sorted((folder / "images").glob("*.jpg")) if path.stem in names]
-    histogram = score_images(predictor, folder, images)
+    tiles = load_tiles(cfg.data.root, cfg.data.block_km).query("split == @args.split")
+    block_of = dict(zip(image_of_tiles(tiles), tiles["block"], strict=True))
+    images = [path for path in sorted((folder / "images").glob("*.jpg")) if path.stem in block_of]
+    histogram = score_images(predictor, folder, images, block_of)
     at_half = histogram.at_threshold(0.5)
     auc = histogram.interval(pr_auc, n=500)
     print(f"{len(images)} whole images of {args.split}, TTA {predictor.settings.tta}")

@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 
 from .core.files import RTSError, find_input, resolve, show_path, typed_path
 from .core.jobs import forgiving_output, rank_and_world
-from .runs.directory import finished, lock_run
+from .runs.directory import check_fold_named, finished, lock_run
 from .runs.reports import collect_reports
 from .runs.set_aside import check_no_foreign, delete_set_aside, finish_move, read_record
 from .runs.tracking import keep_figure
@@ -54,6 +54,7 @@ def train_here(cfg: Config, run_dir: Path, fresh: bool, by: str, show: ShowCheck
 # %% ../nbs/20_train.ipynb #12461f79
 def train_config(cfg: Config, run_dir: Path, fresh=False, by="train", show: ShowChecks | None = None) -> None:
     "Trains or resumes the run of a config, or leaves it as it is if it is finished; `show` shows the pre-flight."
+    check_fold_named(cfg)
     check_no_foreign(run_dir)
     record = read_record(run_dir)
     if not fresh and not record["moving"]:
@@ -68,7 +69,7 @@ def train_config(cfg: Config, run_dir: Path, fresh=False, by="train", show: Show
 
 def train(
     config: Config | str | Path,  # a Config, or the path of one
-    run_dir: str | Path | None = None,  # None: runs/<config>[-<overrides>]/seed-<seed>
+    run_dir: str | Path | None = None,  # None: runs/<config>[-<overrides>]/seed-<seed>[-fold-<fold>]
     overrides="",  # applied to a Config too
     seed: int | None = None,  # None: the config's own
     fresh=False,  # start over; what was there is deleted when the new run is finished
@@ -128,9 +129,9 @@ def run_command(arguments: list[str] | None) -> str:
         return f"collected: {names or 'nothing new'}"
     config = typed_path(given.config) if given.config else default_config()
     if given.probe_batch:
-        n = probe_batch(load_config(config, given.overrides, given.seed), given.memory_gib)
+        n = probe_batch(load_config(config, given.overrides, given.seed, given.fold), given.memory_gib)
         return f"largest batch that fits: {n}"
-    cfg = load_config(config, given.overrides, given.seed)
+    cfg = load_config(config, given.overrides, given.seed, given.fold)
     run_dir = Path(resolve(typed_path(given.run_dir))) if given.run_dir else run_path(cfg, given.overrides)
     train_config(cfg, run_dir, given.fresh, show=show_checks)
     if not dist.is_torchelastic_launched():

@@ -3,6 +3,7 @@
 The executed notebook, looks that nothing resets, what calibration.json holds, one line for bad input.
 """
 
+import json
 import shutil
 from pathlib import Path
 
@@ -84,7 +85,7 @@ def test_report_of_a_calibration(run, tmp_path):
     for text in (first, second):
         for says in REPORT_SAYS:
             assert says in text, says
-        assert text.count("image/png") == 4
+        assert text.count("image/png") == 5
     reused = "val, TTA standard: scores of"
     assert reused not in first
     assert reused in second, "a repeated calibration reuses the scores, and says so"
@@ -128,12 +129,14 @@ THRESHOLD_KEYS = {
     "recall",
     "recall_ci_low",
     "recall_ci_high",
+    "min_area_m2",
+    "precision_of",
 }
 
 
 def test_calibration_json_has_what_the_specification_names(run):
     calibration = calibrate(run, precision_of="objects", tta="minimal")
-    assert calibration == load_calibration(run)
+    assert json.dumps(calibration) == json.dumps(load_calibration(run))  # NaN is NaN
     assert CALIBRATION_KEYS <= set(calibration)
     assert set(calibration["predictor"]) == {"scales", "tta", "merge", "fusion"}
     assert set(calibration["thresholds"]) == {"200", "500", "1000"}
@@ -312,15 +315,18 @@ def test_figures_of_a_threshold_are_of_that_very_threshold(run):
     root, tiles = split_tiles(cfg, run, "val")
     predictor, data = Predictor.from_dir(run, **calibration["predictor"]), EvalTiles(root, tiles, cfg.data)
     matches, pixels = [], {}
-    for region, item in zip(tiles["RegionName"], data, strict=True):
+    places = [counted.pieces.ground for counted in scores.objects.tiles]
+    for region, item, ground in zip(tiles["RegionName"], data, places, strict=True):
         logits, label = predictor.tiles(item["image"][None])[0, 0], item["label"][0]
         flagged = logits >= entry["logit"]
         certain = torch.where(flagged, torch.sigmoid(logits.double()), 0.0)  # float64: no two scores are one
-        matches.append(match_objects(certain, label, 1e-9)[:3])
+        found = match_objects(certain, label, 1e-9, 0.3, entry["min_area_m2"], (3 * ground) ** 2)
+        is_found = found.tp > 0  # all labels of a tile of the sample are one slump
+        matches.append((is_found, found.fp, found.fn > 0 and not is_found))
         hit, all_flagged = pixels.get(region, (0, 0))
         flagged &= label != 255
         pixels[region] = hit + int((flagged & (label == 1)).sum()), all_flagged + int(flagged.sum())
-    found = scores.objects.scores(entry["logit"], 0.3)
+    found = scores.objects.scores(entry["logit"], 0.3, min_area_m2=entry["min_area_m2"])
     assert [found.tp, found.fp, found.fn] == np.sum(matches, 0).tolist()
     for region, (hit, all_flagged) in pixels.items():
         part = scores.objects.by_region()[region]

@@ -24,12 +24,13 @@ from ..core.files import ConfigError, DataError, is_virtual, show_path, write_js
 from ..data import prepare
 from ..predict.predictor import Predictor, explain_device_errors
 from ..predict.views import signature
+from ..runs.directory import check_same_fold, tiles_of_run
 from ..runs.scoring import score_tiles
 from ..scores.counts import ObjectCounts
 from ..scores.histogram import ScoreHistogram
 from ..scores.tile_objects import OBJECT_LOGITS
 from ..settings.config import Config
-from ..tiles.layout import dataset_version, load_tiles, pixel_size, tile_path
+from ..tiles.layout import dataset_version, pixel_size, tile_path
 from ..tiles.slumps import ground_metres, slumps_text, tile_corners
 from ..tiles.statistics import load_stats
 
@@ -42,7 +43,8 @@ def split_tiles(cfg: Config, run_dir: str | os.PathLike, split: str) -> tuple[An
     if now != then:
         found = f"{show_path(root)} is of dataset version {now}, the statistics of {show_path(run_dir)} are of {then}"
         raise DataError(f"{found}; calibrate on the version that the run was trained on, or train on {now}")
-    tiles = load_tiles(root, cfg.data.block_km)
+    tiles = tiles_of_run(cfg, root)
+    check_same_fold(cfg, tiles, stats, run_dir)
     tiles = tiles[tiles["split"] == split]
     for kind, of_kind in (("positive", tiles["positive"]), ("negative", ~tiles["positive"])):
         if not of_kind.any():

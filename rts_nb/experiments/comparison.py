@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 
 from ..core.files import RunError, resolve, show_path
 from .seeds import find_runs
-from ..runs.directory import load_run
+from ..runs.directory import epoch_note, load_run
 from ..runs.validations import pr_auc_interval
 from ..scores.histogram import ScoreHistogram, gain_interval
 from ..scores.resampling import Interval
@@ -82,12 +82,13 @@ def describe_interval(interval: Interval | None, sign="") -> str:
 def comparison_row(first: TrainedRun, run: TrainedRun, ratio: int) -> dict[str, Any]:
     "What differs from the first run, PR-AUC, gain, epochs and cost of a run."
     sure = pr_auc_interval(run.histogram, ratio)
+    note = epoch_note(run.cfg)
     return {
         "differs in": "the first" if run is first else describe_difference(first, run),
         f"PR-AUC at 1:{ratio}": describe_interval(sure),
         "gain over the first": "" if run is first else describe_interval(gain_over(first, run, ratio), "+"),
         "resampled": f"{sure.n_units} {sure.unit}s",
-        "best epoch": f"{run.metrics['best_epoch']} of {run.metrics['epochs']}",
+        "best epoch": f"{run.metrics['best_epoch']} of {run.metrics['epochs']}" + (f" ({note})" if note else ""),
         "hours": f"{run.metrics['hours']:.2f}",
         "USD": f"{run.metrics['cost_usd']:.2f}",
     }
@@ -108,7 +109,9 @@ def show_comparison(runs: list[TrainedRun]) -> Figure:
         ax.hlines(k, interval.low, interval.high, color=".6", lw=2)
         ax.plot(interval.value, k, "ko", ms=5)
     ax.set_yticks(range(len(runs)), [run.name for run in runs])
-    ax.set(xlabel=f"PR-AUC at 1:{ratio} on validation, 95 % interval", xlim=(0, None), ylim=(len(runs) - 0.5, -0.5))
+    notes = sorted({epoch_note(run.cfg) for run in runs} - {""})
+    label = ", ".join([f"PR-AUC at 1:{ratio} on validation", "95 % interval", *notes])
+    ax.set(xlabel=label, xlim=(0, None), ylim=(len(runs) - 0.5, -0.5))
     best = max(range(len(runs)), key=lambda k: sure[k].value)
     ax.set_title(f"{runs[best].name} has the highest PR-AUC, {sure[best].value:.3f}", fontsize=10)
     return fig

@@ -4,7 +4,9 @@
 
 # %% auto #0
 __all__ = ['RUN_FILES', 'NEEDED_FILES', 'UNREADABLE', 'check_writable', 'acquire', 'lock_run', 'finished', 'load_run',
-           'open_run_data', 'train_pixels', 'class_counts', 'DamagedCheckpointError', 'read_checkpoint']
+           'epoch_note', 'folds_of', 'check_fold_named', 'tiles_of_run', 'tiles_by_fold', 'open_run_tiles',
+           'fold_stats', 'check_same_fold', 'open_run_data', 'train_pixels', 'class_counts', 'DamagedCheckpointError',
+           'read_checkpoint']
 
 # %% ../../nbs/runs/01_directory.ipynb #9fb2d532
 import contextlib
@@ -21,12 +23,13 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 
-from ..core.files import DataError, RunError, null_as_nan, resolve, show_path
+from ..core.files import ConfigError, DataError, RunError, null_as_nan, resolve, show_path
 from ..data import prepare
 from ..settings.config import Config, load_config
-from ..tiles.layout import load_tiles
-from ..tiles.splits import read_summary
-from ..tiles.statistics import run_stats
+from ..tiles.folds import choose_folds, split_by_fold
+from ..tiles.layout import load_tiles, pixel_size
+from ..tiles.splits import count_labels, read_summary, summary_of
+from ..tiles.statistics import check_variation, compute_stats, ids_digest, run_stats
 
 # %% ../../nbs/runs/01_directory.ipynb #6f3525a7
 def check_writable(run_dir: Path) -> None:
@@ -68,7 +71,7 @@ def lock_run(run_dir: str | os.PathLike, by="train", wait=False) -> Iterator[Pat
         holder.unlink(missing_ok=True)
         lock.release()
 
-# %% ../../nbs/runs/01_directory.ipynb #9315ffce
+# %% ../../nbs/runs/01_directory.ipynb #43fec5be
 RUN_FILES = (
     "model.safetensors",
     "config.yaml",
@@ -98,22 +101,86 @@ def load_run(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
     figures = {part: null_as_nan(metrics[part]) for part in ("best", "validations", "regions") if part in metrics}
     return load_config(folder / "config.yaml"), metrics | figures
 
-# %% ../../nbs/runs/01_directory.ipynb #731f30a0
-def open_run_data(cfg: Config) -> tuple[Any, pd.DataFrame, dict]:
-    "Root, tiles and statistics of a run's dataset, prepared where it can be; DataError where it is unsound."
-    root = prepare(cfg.data)
+
+def epoch_note(cfg: Config) -> str:
+    "What every figure of a run of a fold says where the fold itself chose the epoch; else empty."
+    return "epoch chosen on these tiles" if cfg.split.fold is not None and not cfg.split.has_fixed_epoch else ""
+
+# %% ../../nbs/runs/01_directory.ipynb #1dc98665
+def folds_of(cfg: Config, root: str | os.PathLike) -> list[list[str]]:
+    "The regions of each fold of a config; ConfigError where it has no folds, DataError where they cannot be made."
+    if not cfg.split.folds:
+        raise ConfigError(f"config {cfg.name} has no folds; give their number, as in split.folds=5")
     tiles = load_tiles(root, cfg.data.block_km)
-    stats = run_stats(root, tiles, cfg.data)
+    return choose_folds(tiles, cfg.data.tile_size * pixel_size(root, tiles), cfg.split.folds)
+
+
+def check_fold_named(cfg: Config) -> None:
+    "ConfigError where a config has folds and a run would be of none of them."
+    if cfg.split.folds and cfg.split.fold is None:
+        found = f"config {cfg.name} has {cfg.split.folds} folds (split.folds), and no fold is named"
+        raise ConfigError(f"{found}; train one with -p fold 0 (split.fold=0), or all with make folds CONFIG=...")
+
+
+def tiles_of_run(cfg: Config, root: str | os.PathLike) -> pd.DataFrame:
+    "The rows of load_tiles with `split` as a run has it: with a fold, val is the fold, and train all else but test."
+    check_fold_named(cfg)
+    tiles = load_tiles(root, cfg.data.block_km)
+    if cfg.split.fold is None:
+        return tiles
+    return split_by_fold(tiles, folds_of(cfg, root)[cfg.split.fold])
+
+
+def tiles_by_fold(cfg: Config, root: str | os.PathLike) -> pd.DataFrame:
+    "The rows of load_tiles with `fold`: the run that did not see the tile, of the config's folds; <NA> for test."
+    fold_of = {region: fold for fold, regions in enumerate(folds_of(cfg, root)) for region in regions}
+    tiles = load_tiles(root, cfg.data.block_km)
+    return tiles.assign(fold=tiles["RegionName"].map(fold_of).astype("Int64"))
+
+
+def open_run_tiles(cfg: Config) -> tuple[Any, pd.DataFrame]:
+    "Root and tiles of a run, prepared where they can be; DataError where there is nothing to learn or to be judged by."
+    check_fold_named(cfg)
+    root = prepare(cfg.data)
+    tiles = tiles_of_run(cfg, root)
     for split in ("train", "val"):
         if not tiles.loc[tiles["split"] == split, "positive"].any():
             found = f"{show_path(root)}: the split {split} has no positive tile"
             raise DataError(f"{found}; choose other regions in splits.yaml")
+    return root, tiles
+
+# %% ../../nbs/runs/01_directory.ipynb #86165141
+def fold_stats(cfg: Config, root: str | os.PathLike, tiles: pd.DataFrame) -> dict[str, Any]:
+    "The statistics of the training tiles of `tiles_of_run`, and `train`: how many they are and their label pixels."
+    stats = compute_stats(root, tiles, cfg.data.clip_percentiles)
+    check_variation(stats, cfg.data.extra_channels, f"fold {cfg.split.fold} of {show_path(root)}")
+    train = tiles[tiles["split"] == "train"]
+    return stats | dict(train=summary_of(train, count_labels(root, train["Tile_id"]))["train"])
+
+
+def check_same_fold(cfg: Config, tiles: pd.DataFrame, stats: dict, run_dir: str | os.PathLike) -> None:
+    "DataError where the training tiles of a run of a fold are not those that its statistics are of."
+    if cfg.split.fold is None:
+        return
+    train = tiles.loc[tiles["split"] == "train", "Tile_id"]
+    if stats.get("tiles_digest") != ids_digest(train):
+        found = f"fold {cfg.split.fold} of {cfg.data.root} is not what it was when {show_path(run_dir)} was trained"
+        raise DataError(f"{found}: tiles or regions have changed; restore the dataset or train the run again")
+
+# %% ../../nbs/runs/01_directory.ipynb #731f30a0
+def open_run_data(cfg: Config) -> tuple[Any, pd.DataFrame, dict]:
+    "Root, tiles and statistics of a run's dataset, prepared where it can be; DataError where it is unsound."
+    root, tiles = open_run_tiles(cfg)
+    stats = run_stats(root, tiles, cfg.data) if cfg.split.fold is None else fold_stats(cfg, root, tiles)
     return root, tiles, stats
 
 # %% ../../nbs/runs/01_directory.ipynb #a13b3ede
-def train_pixels(root: str | os.PathLike) -> dict[str, Any]:
-    "Tiles and label pixels of the training split, from splits_summary.json."
-    return read_summary(root)["train"]
+def train_pixels(
+    root: str | os.PathLike,
+    stats: dict,  # of open_run_data
+) -> dict[str, Any]:
+    "Tiles and label pixels of the training split: of a fold those counted for it, else those of splits_summary.json."
+    return stats.get("train") or read_summary(root)["train"]
 
 
 def class_counts(

@@ -123,7 +123,7 @@ def best_cell(figures: GridFigures, candidates: np.ndarray) -> tuple[int, int] |
     i, k = np.unravel_index(best, recall.shape)
     return int(i), int(k)
 
-# %% ../../nbs/scores/12_operating.ipynb #669a96b0
+# %% ../../nbs/scores/12_operating.ipynb #781f6fe5
 class Choice(NamedTuple):
     "The operating point of objects at a ratio, or why there is none."
 
@@ -157,13 +157,13 @@ def evidence_at(counts: CellCounts, figures: GridFigures, target: float, at: tup
     if figures.with_one_more[at] <= target - LARGEST_DROP:
         needed = negatives_needed(counts, target, at)
         lacking.append(f"about {needed:,} negative tiles" if needed else "more slumps")
-    return dict(
+    evidence: dict[str, Any] = dict(
         detections=detections,
         places=blocks,
         heaviest_weight=figures.heaviest_weight,
         lacking=" and ".join(lacking),
-        negative_tiles_needed=needed,
     )
+    return evidence | dict(negative_tiles_needed=needed) if needed else evidence
 
 # %% ../../nbs/scores/12_operating.ipynb #d2265fb4
 def chosen_cell(figures: GridFigures, target: float, share=1.0) -> tuple[str, tuple[int, int] | None]:
@@ -210,21 +210,23 @@ def pooled_counts(counts: CellCounts, target: float, cell: tuple[int, int]) -> P
     tp, fp, fn, excused = pooled
     return PooledCounts(tp, fp, fn, excused, n_undecided)
 
-# %% ../../nbs/scores/12_operating.ipynb #638db846
+# %% ../../nbs/scores/12_operating.ipynb #6f9c1960
 def precision_interval(counts: CellCounts, pooled: PooledCounts, n=1000, seed=42) -> Interval:
     "The 95 % interval of precision of pooled counts; the lower end takes excused detections as false."
     rng, use, ratio = np.random.default_rng(seed), counts.use, counts.ratio
     columns = pooled.tp, pooled.fp, pooled.fn
-    drawn = drawn_counts(counts.table, *columns, ratio, use, n, rng)
+    drawn = drawn_counts(counts.table, *columns, ratio, use, n, rng, FEWEST_BLOCKS)
     again = np.random.default_rng(seed)
-    doubted = drawn_counts(counts.table, pooled.tp, pooled.fp + pooled.excused, pooled.fn, ratio, use, n, again)
+    doubted = drawn_counts(
+        counts.table, pooled.tp, pooled.fp + pooled.excused, pooled.fn, ratio, use, n, again, FEWEST_BLOCKS
+    )
     seen = pooled.fp[use & ~counts.table.positive].sum()
     unseen = np.ones(n) if seen else rng.exponential(size=n)
     worst = precision_score(drawn.tp, doubted.fp + np.maximum(drawn.negative_weight, 1.0) * unseen)
     best = precision_score(drawn.tp + 1, drawn.fp)
     weights = weights_among(counts, use)
     value = float(precision_score(weights @ pooled.tp, weights @ pooled.fp))
-    unit, numbers = resampling_units(counts.table, use)
+    unit, numbers = resampling_units(counts.table, use, FEWEST_BLOCKS)
     return two_sided(value, worst, best, unit, count_units(unit, numbers))
 
 
@@ -235,7 +237,7 @@ def pooled_intervals(counts: CellCounts, pooled: PooledCounts, n=1000, seed=42) 
     others = rate_intervals(counts.table, *columns, counts.ratio, mode, n=n, seed=seed, maybe_false=pooled.excused)
     return others | dict(precision=precision_interval(counts, pooled, n, seed))
 
-# %% ../../nbs/scores/12_operating.ipynb #498eb0cd
+# %% ../../nbs/scores/12_operating.ipynb #fed469b4
 def choose_operating_point(counts: CellCounts, grid: ObjectGrid, target: float, n=1000) -> Choice:
     "The choice of a threshold and a smallest area of a grid for a target precision of objects."
     if not 0 < target < 1:
@@ -244,7 +246,7 @@ def choose_operating_point(counts: CellCounts, grid: ObjectGrid, target: float, 
     state, cell = chosen_cell(figures, target)
     if cell is None:
         nothing: dict[str, Any] = dict(detections=0, places=0, heaviest_weight=figures.heaviest_weight)
-        nothing |= dict(lacking="a detector that detects something", negative_tiles_needed=None)
+        nothing |= dict(lacking="a detector that detects something")
         return Choice("undecided", None, None, {}, {}, nothing)
     evidence = evidence_at(counts, figures, target, cell)
     in_sample = dict(precision=float(figures.precision[cell]), recall=float(figures.recall[cell]))

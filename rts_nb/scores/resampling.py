@@ -37,11 +37,13 @@ def percentiles(n_units: int, level=0.95) -> tuple[float, float]:
     low = stats.norm.cdf(np.sqrt(n_units / (n_units - 1)) * t)
     return float(low), float(1 - low)
 
-# %% ../../nbs/scores/03_resampling.ipynb #3b065f8d
+# %% ../../nbs/scores/03_resampling.ipynb #7dbe45a0
 FEWEST_BLOCKS = 20
 
 
-def resampling_units(table: TileTable, use: np.ndarray | None = None) -> tuple[str, np.ndarray]:
+def resampling_units(
+    table: TileTable, use: np.ndarray | None = None, fewest_blocks=FEWEST_BLOCKS
+) -> tuple[str, np.ndarray]:
     "What is drawn ('block' or 'tile'), and the unit's number of each tile, -1 for tiles not in `use` (bool)."
     if use is None:
         use = np.ones(len(table), bool)
@@ -49,7 +51,7 @@ def resampling_units(table: TileTable, use: np.ndarray | None = None) -> tuple[s
     blocks = table.column("block")
     if None not in blocks:
         names, of_block = np.unique(np.array(blocks)[use], return_inverse=True)
-        if len(names) >= FEWEST_BLOCKS:
+        if len(names) >= fewest_blocks:
             unit, number = "block", of_block
     numbers = np.full(len(table), -1)
     numbers[use] = number
@@ -77,16 +79,17 @@ def draw_blocks(rng: np.random.Generator, numbers: np.ndarray) -> np.ndarray:
     times = np.bincount(rng.integers(n_blocks, size=n_blocks), minlength=n_blocks)
     return np.append(times, 0)[numbers]
 
-# %% ../../nbs/scores/03_resampling.ipynb #709d6cf4
+# %% ../../nbs/scores/03_resampling.ipynb #4ae0b22e
 def bootstrap_weights(
     table: TileTable,
     n: int,  # resamples
     rng: np.random.Generator,
     use: np.ndarray | None = None,  # bool (tiles,): those that count
     unit: str | None = None,  # 'tile' insists on tiles
+    fewest_blocks=FEWEST_BLOCKS,
 ) -> Iterator[np.ndarray]:
     "`n` resamples, each as how often every tile counts; a draw without positives, or negatives, is repeated."
-    chosen, numbers = resampling_units(table, use)
+    chosen, numbers = resampling_units(table, use, fewest_blocks)
     in_use = numbers >= 0
     if (unit or chosen) == "tile":
         for _ in range(n):
@@ -130,7 +133,7 @@ def unseen_events(table: TileTable, tp, fp, fn, use: np.ndarray) -> tuple[float,
     slump = typical_size((tp + fn)[use])
     return event_size(fp[negative], predicted), event_size(fn[positive], slump), event_size(tp[positive], slump)
 
-# %% ../../nbs/scores/03_resampling.ipynb #c8192882
+# %% ../../nbs/scores/03_resampling.ipynb #91dc018c
 class DrawnCounts(NamedTuple):
     "Counts of each resample at a ratio: TP, weighted FP, FN, weighted tiles, and the weight of a negative tile."
 
@@ -141,12 +144,14 @@ class DrawnCounts(NamedTuple):
     negative_weight: np.ndarray | float
 
 
-def drawn_counts(table: TileTable, tp, fp, fn, ratio: float | None, use, n: int, rng) -> DrawnCounts:
+def drawn_counts(
+    table: TileTable, tp, fp, fn, ratio: float | None, use, n: int, rng, fewest_blocks=FEWEST_BLOCKS
+) -> DrawnCounts:
     "TP, FP and FN of `n` resamples, negatives weighted to the ratio in each."
     positive = table.positive
     near, far = np.where(positive, fp, 0), np.where(positive, 0, fp)
     columns = np.stack([tp, near, far, fn, positive, ~positive], 1).astype(float)
-    sums = np.array([times @ columns for times in bootstrap_weights(table, n, rng, use)]).T
+    sums = np.array([times @ columns for times in bootstrap_weights(table, n, rng, use, fewest_blocks=fewest_blocks)]).T
     found, near, far, missed, positives, negatives = sums
     weight = 1.0 if ratio is None else ratio * positives / np.maximum(negatives, 1)
     return DrawnCounts(found, near + weight * far, missed, positives + weight * negatives, weight)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['GAP_M', 'touching_tiles', 'sharing_tiles', 'region_groups', 'deal_largest_first', 'deal_groups', 'choose_folds',
-           'describe_fold', 'split_by_fold', 'folds_table']
+           'describe_fold', 'split_by_fold', 'fold_counts']
 
 # %% ../../nbs/tiles/02_folds.ipynb #ef483a11
 import numpy as np
@@ -101,7 +101,7 @@ def choose_folds(tiles: pd.DataFrame, side: float, folds: int, seed: int = 42) -
     fold_of = group_of.map(dict(enumerate(assignment.tolist())))
     return [list(fold_of.index[fold_of == fold]) for fold in range(folds)]
 
-# %% ../../nbs/tiles/02_folds.ipynb #64b1740d
+# %% ../../nbs/tiles/02_folds.ipynb #bb3f2ff6
 def describe_fold(tiles: pd.DataFrame) -> str:
     "How many positive and negative tiles, and in how many regions."
     n_positive = int(tiles["positive"].sum())
@@ -117,7 +117,7 @@ def split_by_fold(tiles: pd.DataFrame, regions: list[str]) -> pd.DataFrame:
     return tiles.assign(split=split)
 
 
-def folds_table(tiles: pd.DataFrame, regions: list[list[str]]) -> pd.DataFrame:
+def fold_counts(tiles: pd.DataFrame, regions: list[list[str]]) -> pd.DataFrame:
     "One row a fold: regions, positive and negative tiles."
     rows = {}
     for fold, of_fold in enumerate(regions):

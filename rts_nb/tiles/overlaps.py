@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SEARCH_SCALE', 'LEAST_PIXELS', 'LEAST_SCORE', 'BATCH', 'MARGIN', 'LEAST_CORRELATION', 'LEAST_DETAIL',
            'LEAST_CERTAINTY', 'PAIR_COLUMNS', 'LISTED', 'trimmed', 'local_detail', 'shift_weights', 'SearchImage',
-           'search_image', 'Candidate', 'search_pairs', 'Comparison', 'compare_at', 'compare_images', 'overlapping',
+           'search_image', 'Candidate', 'search_pairs', 'PairComparison', 'compare_at', 'compare_images', 'overlapping',
            'connected_groups', 'highest_across', 'read_listed', 'public_overlaps', 'pairs_among',
            'has_invented_positions', 'read_grey_tiles', 'content_overlaps']
 
@@ -153,11 +153,11 @@ def search_pairs(
                 if score >= least_score:
                     yield Candidate(i, j, score, shift)
 
-# %% ../../nbs/tiles/04_overlaps.ipynb #1b10a62f
+# %% ../../nbs/tiles/04_overlaps.ipynb #4e54ad01
 MARGIN = 3  # pixels: the shifts looked at around the one found on the reduced images
 
 
-class Comparison(NamedTuple):
+class PairComparison(NamedTuple):
     "Two images at the shift where their detail agrees best."
 
     correlation: float  # of grey values, -1 … 1
@@ -176,7 +176,7 @@ def _common(a: np.ndarray, b: np.ndarray, y: int, x: int) -> tuple[np.ndarray, n
     return a[top:bottom, left:right], inner
 
 
-def compare_at(a: SearchImage, b: SearchImage, shift: tuple[int, int]) -> Comparison | None:
+def compare_at(a: SearchImage, b: SearchImage, shift: tuple[int, int]) -> PairComparison | None:
     "The comparison of two images near a shift of their reduced images; None where too little is shared."
     y, x = (round(n / SEARCH_SCALE) for n in shift)
     outer, inner = _common(a.detail, b.detail, y, x)
@@ -187,15 +187,15 @@ def compare_at(a: SearchImage, b: SearchImage, shift: tuple[int, int]) -> Compar
     correlations = cv2.matchTemplate(*_common(a.grey, b.grey, y, x), cv2.TM_CCOEFF_NORMED)
     rows, columns = y + int(down) - MARGIN, x + int(across) - MARGIN
     shared = outer.shape[0] * outer.shape[1] / min(a.grey.size, b.grey.size)
-    return Comparison(
+    return PairComparison(
         float(correlations[down, across]), float(details[down, across]), shared, inner.size, rows, columns
     )
 
-# %% ../../nbs/tiles/04_overlaps.ipynb #c57273c8
+# %% ../../nbs/tiles/04_overlaps.ipynb #9edf7341
 LEAST_CORRELATION = 0.9
 LEAST_DETAIL = 0.6
 LEAST_CERTAINTY = 20  # of the correlation of detail times √(pixels compared)
-PAIR_COLUMNS = ["image_a", "image_b", *Comparison._fields]
+PAIR_COLUMNS = ["image_a", "image_b", *PairComparison._fields]
 
 
 def compare_images(
@@ -256,7 +256,7 @@ def highest_across(
         return None
     return across.loc[across[by].idxmax()]
 
-# %% ../../nbs/tiles/04_overlaps.ipynb #04cb3565
+# %% ../../nbs/tiles/04_overlaps.ipynb #9304652b
 LISTED = "public_overlaps.csv"
 
 
@@ -273,7 +273,7 @@ def read_listed(text: str, shown: str = LISTED) -> pd.DataFrame:
 
 
 def public_overlaps() -> pd.DataFrame:
-    "The pairs of public images that overlap: image_a, image_b, and the fields of a Comparison."
+    "The pairs of public images that overlap: image_a, image_b, and the fields of a PairComparison."
     text = importlib.resources.files("rts_nb").joinpath("data_files", LISTED).read_text(encoding="utf-8")
     return read_listed(text)
 

@@ -23,8 +23,10 @@ from ..settings.config import Config
 from ..settings.places import differences_of_run
 
 # %% ../../nbs/training/03_checkpoints.ipynb #9c50f9ea
-def best_of(validations: list[dict]) -> dict | None:
-    "The first of the validations with the highest metric; None without any."
+def best_of(validations: list[dict], fixed=False) -> dict | None:
+    "The first of the validations with the highest metric, or the last where the epoch is fixed; None without any."
+    if fixed:
+        return validations[-1] if validations else None
     return max(validations, key=lambda validation: validation["metric"], default=None)
 
 
@@ -44,10 +46,9 @@ class Progress:
     other_seconds: float = 0.0  # of all else: pre-flight, memory, checkpoints, confirmation
     precision: str = "fp32"
 
-    @property
-    def best(self) -> dict | None:
-        "The best validation so far."
-        return best_of(self.validations)
+    def best_by(self, fixed: bool) -> dict | None:
+        "The validation so far whose weights are the model: the best one, or the last where the epoch is fixed."
+        return best_of(self.validations, fixed)
 
 
 PROGRESS = tuple(field.name for field in dataclasses.fields(Progress))
@@ -117,7 +118,7 @@ def load_checkpoint(trainer: Any, path: str | os.PathLike) -> None:
         found = f"{show_path(path)} is of another config; it differs in {', '.join(differing)}"
         raise RunError(f"{found}; choose another run_dir or start over with fresh=True")
     progress = json.loads(state["progress"])
-    best = best_of(progress["validations"])
+    best = best_of(progress["validations"], trainer.cfg.split.has_fixed_epoch)
     if best and not best_weights(Path(path).parent, best).exists():
         name = best_weights(Path(path).parent, best).name
         raise DamagedCheckpointError(f"{name}, its best weights, is missing")

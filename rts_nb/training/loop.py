@@ -50,7 +50,8 @@ from .trainer import Trainer, cost_so_far, epoch_row, settings_used
 # %% ../../nbs/training/07_loop.ipynb #df2d1090
 def delete_old_best(trainer: Trainer, folder: Path) -> None:
     "Deletes averaged weights that neither this checkpoint nor the one before it knows as best."
-    known = [best_of(trainer.validations), best_of(trainer.validations[:-1])]
+    fixed = trainer.cfg.split.has_fixed_epoch
+    known = [best_of(trainer.validations, fixed), best_of(trainer.validations[:-1], fixed)]
     needed = {best_weights(folder, validation) for validation in known if validation}
     for path in set(folder.glob("best-*.safetensors")) - needed:
         path.unlink()
@@ -138,9 +139,11 @@ BAR_FORMAT = "{desc} {percentage:3.0f} %|{bar}| {n:.1f}/{total} epochs [{elapsed
 
 
 def has_more_epochs(trainer: Trainer) -> bool:
-    "Whether the schedule goes on and early stopping does not end it."
+    "Whether the schedule goes on and early stopping, where it is in use, does not end it."
+    if trainer.epoch >= trainer.cfg.train.epochs:
+        return False
     history = [(validation["epoch"], validation["metric"]) for validation in trainer.validations]
-    return trainer.epoch < trainer.cfg.train.epochs and not should_stop(history, trainer.cfg)
+    return trainer.cfg.split.has_fixed_epoch or not should_stop(history, trainer.cfg)
 
 
 def run_epochs(trainer: Trainer, folder: Path, tracker: Tracker, stop: Stop, clock: WallClock) -> None:
@@ -219,6 +222,7 @@ def run_metrics(trainer: Trainer, confirmed: dict[str, Any], resumptions: list[d
     rate = trainer.cfg.cost.hourly_usd
     return dict(
         best_epoch=(trainer.best or {})["epoch"],
+        epoch_chosen_on="the config" if trainer.cfg.split.has_fixed_epoch else "these tiles",
         best=trainer.best,
         **confirmed,
         epochs=trainer.epoch,
@@ -338,7 +342,7 @@ def describe_run(cfg: Config, run_dir: Path, root, stats: dict, table: pd.DataFr
     "Writes config, statistics, imagery, environment and pre-flight table into the run; the environment of now."
     for folder in ("checkpoints", "figures", "notebooks"):
         (run_dir / folder).mkdir(exist_ok=True)
-    now = environment() | dict(used=settings_used(cfg, root))
+    now = environment() | dict(used=settings_used(cfg, root, stats))
     write_installed(run_dir)
     save_config(cfg, run_dir / "config.yaml")
     write_json(run_dir / "normalization_stats.json", stats)
@@ -408,7 +412,7 @@ def note_memory(run_dir: Path, trainer: Trainer) -> None:
 # %% ../../nbs/training/07_loop.ipynb #d770989e
 def make_trainer(cfg: Config, root, tiles: pd.DataFrame, stats: dict, pretrained: bool = True) -> Trainer:
     "The trainer of a run, its loss told the classes' pixels at the first ratio of the curriculum."
-    counts = class_counts(train_pixels(root), ratio_at(cfg.sampling.curriculum, 1))
+    counts = class_counts(train_pixels(root, stats), ratio_at(cfg.sampling.curriculum, 1))
     return Trainer(cfg, root, tiles, stats, cfg.loss.build(**counts), pretrained)
 
 

@@ -245,9 +245,9 @@ def optimizer_of(cfg: Config, model: torch.nn.Module, device: torch.device) -> t
     return torch.optim.AdamW(groups, lr=cfg.lr.frozen_lr, weight_decay=cfg.optimizer.weight_decay, fused=fused)
 
 
-def settings_used(cfg: Config, root: str | os.PathLike) -> dict[str, dict]:
+def settings_used(cfg: Config, root: str | os.PathLike, stats: dict) -> dict[str, dict]:
     "Loss (pixels counted at the first ratio), optimiser and precision as a run uses them, by names of the config."
-    counts = class_counts(train_pixels(root), ratio_at(cfg.sampling.curriculum, 1))
+    counts = class_counts(train_pixels(root, stats), ratio_at(cfg.sampling.curriculum, 1))
     peak = cfg.lr.base_lr
     optimizer = dict(
         name="AdamW",
@@ -284,6 +284,11 @@ class TrainingState(Progress):
         self.make_scaler()
 
     @property
+    def best(self) -> dict | None:
+        "The validation so far whose weights are the model of the run."
+        return self.best_by(self.cfg.split.has_fixed_epoch)
+
+    @property
     def ema_model(self) -> torch.nn.Module:
         return self.ema.module
 
@@ -318,7 +323,7 @@ class Trainer(TrainingState):
         self.loader = loader_of(self)
         self.ids = self.loader.dataset.ids
         self.steps_by_epoch = epoch_lengths(cfg, self.loader.batch_sampler, self.world)
-        self.counted = train_pixels(root)
+        self.counted = train_pixels(root, stats)
 
     def save(self, path):
         check_finite_weights(self)
