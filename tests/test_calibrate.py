@@ -7,24 +7,28 @@ import json
 import shutil
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 import torch
 from programs import cells_of, outputs_of, papermill, read_json
 
 from rts_nb.calibrate import calibrate, calibrated_run
 from rts_nb.calibration.looks import final_evaluation, looks_of
 from rts_nb.calibration.noise import compare_tta, noise_floor
+from rts_nb.calibration.object_scores import expected_precision
 from rts_nb.calibration.passes import split_tiles
 from rts_nb.calibration.tables import saved_scores
 from rts_nb.calibration.thresholds import load_calibration
-from rts_nb.core.files import ConfigError, DataError, RTSError, RunError, write_json
+from rts_nb.core.files import ConfigError, DataError, RTSError, RunError, resolve, write_json
 from rts_nb.infer import infer
 from rts_nb.predict.predictor import Predictor
 from rts_nb.runs.examples import quick_run
 from rts_nb.runs.set_aside import set_aside
 from rts_nb.scores.objects import match_objects
-from rts_nb.settings.config import load_config
+from rts_nb.settings.config import load_config, override_config, save_config
+from rts_nb.tiles.layout import tile_path
 from rts_nb.tiles.loading import EvalTiles
 from rts_nb.training.preflight import noise_check
 
@@ -332,3 +336,57 @@ def test_figures_of_a_threshold_are_of_that_very_threshold(run):
         part = scores.objects.by_region()[region]
         exact = part.pixel_interval(entry["logit"], n=20)["precision"].value
         assert exact == pytest.approx(hit / all_flagged if all_flagged else np.nan, nan_ok=True)
+
+
+def detections_of_tile(scores, calibration, number):
+    "Pixels and expected precision of a tile's detections at the operating point, as calibration counted them."
+    entry = calibration["thresholds"][str(calibration["operating_ratio"])]
+    tile, grid = scores.objects.tiles[number], scores.objects.grid
+    area_m2 = tile.rows.pixels * (grid.pixel_size * tile.pieces.ground) ** 2
+    at = np.abs(grid.logits - entry["logit"]).argmin()
+    chosen = (tile.rows.threshold == at) & (area_m2 >= entry["min_area_m2"])
+    expected = expected_precision(calibration["object_scores"], tile.rows.score[chosen], area_m2[chosen])
+    return tile.rows.pixels[chosen], area_m2[chosen], expected[:, 0]
+
+
+def test_a_map_shows_the_detections_that_calibration_counted(run, tmp_path):
+    "A tile mapped as a scene: the same objects, of the same area, with the share of such that are slumps."
+    calibration = calibrate(run, 0.05, precision_of="objects")
+    curve = dict(coefficients=[-1.0, 0.7, 0.3], low=[[-2.0, 0.7, 0.3]], high=[[0.0, 0.7, 0.3]])
+    calibration["object_scores"] = curve
+    entry = calibration["thresholds"]["200"]
+    entry["logit"] = 0.0  # a grid threshold with detections
+    entry["threshold"] = 0.5
+    write_json(run / "calibration.json", calibration)
+    scores = saved_scores(run)[1]
+    root, tiles = split_tiles(load_config(run / "config.yaml"), run, "val")
+    of_tile = [detections_of_tile(scores, calibration, number) for number in range(len(tiles))]
+    number = int(np.argmax([len(pixels) for pixels, *_ in of_tile]))
+    pixels, area_m2, expected = of_tile[number]
+    log = infer(run, tile_path(root, "rgb", tiles["Tile_id"].iloc[number]), tmp_path / "map")
+    slumps = gpd.read_parquet(tmp_path / "map" / "rts.parquet")
+    assert len(pixels) > 1, "nothing to compare"
+    assert log["min_area_m2"] == entry["min_area_m2"]
+    np.testing.assert_allclose(np.sort(slumps["area_m2"]), np.sort(area_m2), rtol=2e-3)
+    np.testing.assert_allclose(np.sort(slumps["expected_precision"]), np.sort(expected), atol=2e-3)
+    assert (slumps["expected_precision_low"] <= slumps["expected_precision"]).all()
+
+
+def test_another_smallest_area_is_a_caveat_everywhere(run, tmp_path):
+    calibration = calibrate(run)
+    scene = Path(resolve(load_config(run / "config.yaml").data.root)) / "scenes" / "scene_0.tif"
+    log = infer(run, scene, tmp_path / "map", min_area_m2=50)
+    said = "detections of 50 m² or more are shown, the threshold was calibrated with 100 m²"
+    assert calibration["thresholds"]["200"]["min_area_m2"] == 100
+    assert any(said in warning for warning in log["warnings"])
+    with rasterio.open(next((tmp_path / "map").glob("*_probability.tif"))) as raster:
+        assert said in raster.tags()["CAVEATS"]
+    assert not any("were calibrated with" in warning for warning in infer(run, scene, tmp_path / "as")["warnings"])
+
+
+def test_a_smallest_area_below_a_pixel_is_refused(quick):
+    cfg = load_config(quick / "config.yaml")
+    save_config(override_config(cfg, "calibration.min_areas_m2=[5,300]"), quick / "config.yaml")
+    with pytest.raises(ConfigError, match="begins at 5 m², a pixel is 9.* m² on the ground; begin at several pixels"):
+        calibrate(quick)
+    save_config(cfg, quick / "config.yaml")

@@ -7,9 +7,8 @@ __all__ = ['draw_reliability', 'draw_temperature', 'draw_base_rates', 'show_reli
            'error_bar', 'draw_threshold', 'show_thresholds', 'draw_grid', 'show_grid', 'prevalences_to_show',
            'show_expected', 'show_tta']
 
-# %% ../../nbs/calibration/09_figures.ipynb #a21db23d
+# %% ../../nbs/calibration/09_figures.ipynb #d0fdf7d3
 import os
-from collections.abc import Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -27,6 +26,7 @@ from ..core.drawing import probability_texts
 from ..scores.curves import Reliability, calibration_error, reliability_curve
 from ..scores.histogram import ScoreHistogram, tiles_found
 from ..scores.operating import cell_counts, grid_figures, has_evidence, may_be_chosen, weights_among
+from ..scores.tile_objects import ObjectGrid
 
 # %% ../../nbs/calibration/09_figures.ipynb #a7d648e1
 def draw_reliability(ax: Axes, curve: Reliability, style: str, grey: str, label: str) -> None:
@@ -124,40 +124,38 @@ def show_thresholds(run_dir: str | os.PathLike) -> Figure:
     ax.legend(frameon=False, fontsize=8, title="ratio: threshold")
     return fig
 
-# %% ../../nbs/calibration/09_figures.ipynb #3e7e92a1
-def draw_grid(ax: Axes, values: np.ndarray, logits: np.ndarray, areas: Sequence[float], cell: tuple[int, int]) -> None:
-    "Draws a figure of every cell, (t, a), as grey and as text, with a frame around the chosen one."
-    ax.imshow(values, cmap="Greys", vmin=0, vmax=1.4, aspect="auto", origin="lower")
+# %% ../../nbs/calibration/09_figures.ipynb #8f4842e3
+def draw_grid(ax: Axes, values: np.ndarray, allowed: np.ndarray, grid: ObjectGrid, cell: tuple[int, int]) -> None:
+    "Draws a figure of every cell, (t, a), as text; cells that may be chosen are shaded, the chosen one is framed."
+    ax.imshow(np.where(allowed, values, np.nan), cmap="Greys", vmin=-0.3, vmax=2, aspect="auto", origin="lower")
     for (i, k), value in np.ndenumerate(values):
         if not np.isnan(value):
-            ax.text(k, i, f"{value:.2f}", ha="center", va="center", fontsize=8)
+            colour = "black" if allowed[i, k] else ".45"
+            ax.text(k, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
     ax.add_patch(Rectangle((cell[1] - 0.5, cell[0] - 0.5), 1, 1, fill=False, lw=2))
-    ax.set_xticks(range(len(areas)), [f"{area:g}" for area in areas], fontsize=8)
-    ax.set_yticks(range(len(logits)), [f"{logit:g}" for logit in logits], fontsize=8)
+    ax.set_xticks(range(len(grid.areas)), [f"{area:g}" for area in grid.areas], fontsize=8)
+    ax.set_yticks(range(len(values)), [f"{logit:.3g}" for logit in grid.logits[: len(values)]], fontsize=8)
     ax.set(xlabel="smallest area (m²)")
 
 
 def show_grid(run_dir: str | os.PathLike) -> Figure:
-    "Precision and recall of objects at every threshold and smallest area; refused cells crossed out, the point framed."
+    "Precision and recall of objects at every threshold and smallest area with detections, and the point chosen."
     calibration, scores = saved_scores(run_dir)
     entry, ratio = deployed_entry(calibration), calibration["operating_ratio"]
     counts, grid = cell_counts(scores.objects, ratio), scores.objects.grid
     figures = grid_figures(counts, weights_among(counts, counts.use))
     cell = int(np.abs(grid.logits - entry["logit"]).argmin()), grid.areas.index(entry["min_area_m2"])
+    shown = max(cell[0], int(np.flatnonzero((figures.detections > 0).any(1)).max(initial=0))) + 1
     allowed = may_be_chosen(figures, calibration["target_precision"])
-    fig, axes = plt.subplots(
-        1, 2, figsize=(7.6, 0.22 * len(grid.logits) + 1), dpi=110, sharey=True, layout="constrained"
-    )
+    fig, axes = plt.subplots(1, 2, figsize=(7.6, 0.22 * shown + 1.4), dpi=110, sharey=True, layout="constrained")
     for ax, name in zip(axes, ("precision", "recall"), strict=True):
-        draw_grid(ax, getattr(figures, name), grid.logits, grid.areas, cell)
+        draw_grid(ax, getattr(figures, name)[:shown], allowed[:shown], grid, cell)
         ax.set_title(f"{name} of objects", fontsize=9)
-        for i, k in np.argwhere(~allowed & (figures.detections > 0)):
-            ax.plot([k - 0.45, k + 0.45], [i, i], color=".55", lw=0.8)
     axes[0].set_ylabel("threshold (logit before temperature)")
     n_allowed = int(allowed.sum())
-    may = f"{n_allowed} of {allowed.size} cells may be chosen" if n_allowed else "no cell may be chosen"
+    may = f"{n_allowed} of {allowed.size} cells, shaded, may be chosen" if n_allowed else "no cell may be chosen"
     target = f"{calibration['target_precision']} at 1:{ratio}"
-    fig.suptitle(f"Precision {target}: {may}; struck out: too low, or too little evidence", fontsize=10)
+    fig.suptitle(f"Precision {target}: {may}; the others reach less, or rest on too little", fontsize=10)
     return fig
 
 # %% ../../nbs/calibration/09_figures.ipynb #bb2c1224

@@ -17,7 +17,7 @@ from ..scores.operating import CellCounts, choose_operating_point
 from ..scores.tile_objects import OBJECT_LOGITS, ObjectGrid
 from ..scores.tiles import TileTable
 
-# %% ../../nbs/calibration/06_object_simulation.ipynb #8a56a6d6
+# %% ../../nbs/calibration/06_object_simulation.ipynb #980d37d7
 WORLD_AREAS = (100.0, 300.0, 1000.0, 3000.0)
 WORLD_GRID = ObjectGrid(OBJECT_LOGITS, WORLD_AREAS)
 
@@ -35,7 +35,7 @@ class ObjectWorld(NamedTuple):
 
 
 def cells_of(tile: np.ndarray, score: np.ndarray, area: np.ndarray, n_tiles: int) -> np.ndarray:
-    "Detections of each tile by threshold and smallest area, (tiles, t, a): area shrinks from full to none at the score."
+    "Detections of tiles by threshold and smallest area, (tiles, t, a): area shrinks to none at the score."
     above = score[:, None] - OBJECT_LOGITS
     left = area[:, None] * (1 - np.exp(-np.maximum(above, 0) / 0.8))
     is_there = (above >= 0)[..., None] & (left[..., None] >= np.array(WORLD_AREAS))

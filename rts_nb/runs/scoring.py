@@ -6,7 +6,7 @@
 __all__ = ['PROFILE_TILES', 'with_rings', 'tile_records', 'ScoredBatch', 'scored_batches', 'count_scores', 'score_tiles',
            'profile_tiles', 'TileImages', 'build_training_profile']
 
-# %% ../../nbs/runs/04_scoring.ipynb #2613c63b
+# %% ../../nbs/runs/04_scoring.ipynb #d701ccb1
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -26,21 +26,25 @@ from ..scores.tiles import TileTable, subset_rings
 from ..settings.config import Config
 from ..tiles.layout import pixel_size
 from ..tiles.loading import EvalTiles, eval_loader
-from ..tiles.slumps import slump_records
+from ..tiles.slumps import shared_parts, slump_records, tile_corners
 
-# %% ../../nbs/runs/04_scoring.ipynb #c5b8783b
-def with_rings(tiles: pd.DataFrame, cfg: Config) -> pd.DataFrame:
-    "The tiles of a whole split with `ring`: the first ratio that takes a negative tile, by subset_rings, else None."
+# %% ../../nbs/runs/04_scoring.ipynb #65b32d6c
+def with_rings(tiles: pd.DataFrame, cfg: Config, side: float) -> pd.DataFrame:
+    """The tiles of a whole split with `ring` and `shared`; `side` of a tile in metres on the map.
+
+    `ring`: the first ratio that takes a negative tile, by subset_rings, else None. `shared`: as shared_parts."""
     table = TileTable((tile.Tile_id, None, None, tile.positive) for tile in tiles.itertuples())
     rings = subset_rings(table, [1, *cfg.validation.ratios])
-    return tiles.assign(ring=pd.Series([rings.get(name) for name in tiles["Tile_id"]], tiles.index, dtype=object))
+    ring = pd.Series([rings.get(name) for name in tiles["Tile_id"]], tiles.index, dtype=object)
+    parts = shared_parts(tile_corners(tiles, side), side) if len(tiles) else []
+    return tiles.assign(ring=ring, shared=pd.Series(parts, tiles.index, dtype=object))
 
 
 def tile_records(tiles: pd.DataFrame, root: str | os.PathLike, side: float) -> list[dict[str, Any]]:
     "What is counted of each tile: id, region, block, and its place and slumps; `side` in metres on the map."
-    ring = tiles["ring"] if "ring" in tiles else [None] * len(tiles)
-    rows = zip(tiles["Tile_id"], tiles["RegionName"], tiles["block"], ring, strict=True)
-    names = [dict(tile_id=tile, region=region, block=block, ring=of_tile) for tile, region, block, of_tile in rows]
+    columns = {"tile_id": "Tile_id", "region": "RegionName", "block": "block", "ring": "ring", "shared": "shared"}
+    known = {key: tiles[name] for key, name in columns.items() if name in tiles}
+    names = [dict(zip(known, values, strict=True)) for values in zip(*known.values(), strict=True)]
     return [name | place for name, place in zip(names, slump_records(root, tiles, side), strict=True)]
 
 # %% ../../nbs/runs/04_scoring.ipynb #0c7ef0d4
@@ -88,7 +92,7 @@ def count_scores(
     for _ in ordered_map(count, batches, workers=1):  # one thread: batches are counted in order
         pass
 
-# %% ../../nbs/runs/04_scoring.ipynb #30db0bd5
+# %% ../../nbs/runs/04_scoring.ipynb #f38a88b8
 def score_tiles(
     predictor: Predictor,
     cfg: Config,
@@ -100,10 +104,10 @@ def score_tiles(
 ) -> ScoreHistogram:
     "The score histogram of `tiles`, from one pass; `each` and `on_device` are called in the order of the tiles."
     histogram = ScoreHistogram(cfg.validation.negatives)
-    tiles = tiles if "ring" in tiles else with_rings(tiles, cfg)
+    side = cfg.data.tile_size * pixel_size(root, tiles) if len(tiles) else 0.0
+    tiles = tiles if "ring" in tiles else with_rings(tiles, cfg, side)
     loader = eval_loader(EvalTiles(root, tiles, cfg.data), cfg.loader, cfg.predict.batch_size)
     shown = progress(loader, desc, unit="batch")
-    side = cfg.data.tile_size * pixel_size(root, tiles) if len(tiles) else 0.0
     count_scores(predictor, shown, histogram, tile_records(tiles, root, side), each, on_device)
     return histogram
 

@@ -158,9 +158,9 @@ def evaluate_images(images: Sequence[ImageObjects]) -> COCOeval:
         evaluation.evaluate()
     return evaluation
 
-# %% ../../nbs/scores/14_average_precision.ipynb #d5c78755
+# %% ../../nbs/scores/14_average_precision.ipynb #538b4a5d
 class LevelFigures(NamedTuple):
-    "Figures at ten IoU levels, for all objects and the three size classes: (10, 4); NaN where there is no slump."
+    "Figures at ten IoU levels for SIZE_RANGES, all and the three classes: (10, 4); NaN where there is no slump."
 
     precision: np.ndarray  # average precision
     recall: np.ndarray  # of all detections
@@ -171,14 +171,19 @@ class LevelFigures(NamedTuple):
         return np.array([of_all.mean(), of_all[0], of_all[5]])
 
 
-def level_figures(evaluation: COCOeval, chosen: np.ndarray | None = None) -> LevelFigures:
-    "The figures of the images `chosen`, numbers that may repeat (k,); None: of all."
+def level_figures(
+    evaluation: COCOeval,
+    chosen: np.ndarray | None = None,  # numbers of images, which may repeat: (k,); None: all
+    n_ranges: int = len(SIZE_RANGES),  # the first ones of SIZE_RANGES
+) -> LevelFigures:
+    "The figures of the images that are chosen."
     drawn = copy.copy(evaluation)
     n = len(evaluation.params.imgIds)
     chosen = np.arange(n) if chosen is None else chosen
-    drawn.evalImgs = [evaluation.evalImgs[a * n + i] for a in range(len(SIZE_RANGES)) for i in chosen]
+    drawn.evalImgs = [evaluation.evalImgs[a * n + i] for a in range(n_ranges) for i in chosen]
     drawn.params = copy.copy(evaluation.params)
     drawn.params.imgIds = list(range(len(chosen)))
+    drawn.params.areaRng = evaluation.params.areaRng[:n_ranges]
     drawn._paramsEval = drawn.params
     with contextlib.redirect_stdout(io.StringIO()):
         drawn.accumulate()
@@ -217,7 +222,7 @@ def drawn_images(images: Sequence[ImageObjects], n: int, seed: int) -> tuple[str
     numbers = np.arange(len(images))
     return unit, len(groups), (np.repeat(numbers, draw_blocks(rng, of_image)) for _ in range(draws))
 
-# %% ../../nbs/scores/14_average_precision.ipynb #9b8c3a0d
+# %% ../../nbs/scores/14_average_precision.ipynb #4955ef65
 def size_figures(measured: LevelFigures, images: Sequence[ImageObjects]) -> dict[str, dict[str, float]]:
     "AP, AP50 and the number of slumps of each size class."
     metres = np.array([region.metres for image in images for region in image.truth])
@@ -240,7 +245,7 @@ def average_precision(found: WholeImages, n: int = N_DRAWS, seed: int = 42) -> A
     evaluation = evaluate_images(images)
     measured = level_figures(evaluation)
     unit, n_units, draws = drawn_images(images, n, seed)
-    drawn = np.array([level_figures(evaluation, chosen).headline() for chosen in draws]).reshape(-1, 3)
+    drawn = np.array([level_figures(evaluation, chosen, n_ranges=1).headline() for chosen in draws]).reshape(-1, 3)
     values = measured.headline()
     intervals = [interval_from_resamples(values[k], values[k], drawn[:, k], unit, n_units) for k in range(3)]
     slumps = sum(len(image.truth) for image in images)

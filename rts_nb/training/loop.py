@@ -9,7 +9,7 @@ __all__ = ['BAR_FORMAT', 'ShowChecks', 'delete_old_best', 'write_checkpoints', '
            'stop_on_faults', 'examine_run', 'start_over', 'describe_run', 'prepare_run', 'prepare_together',
            'note_resumption', 'note_memory', 'make_trainer', 'run_training']
 
-# %% ../../nbs/training/07_loop.ipynb #0ba406a7
+# %% ../../nbs/training/07_loop.ipynb #62049a45
 import hashlib
 import json
 import shutil
@@ -38,7 +38,7 @@ from ..settings.config import Config, load_config, save_config
 from ..settings.places import differences_of_run
 from ..tiles.checks import scan_or_faults
 from ..tiles.imagery import imagery_of_dataset, save_imagery
-from ..tiles.layout import FOLDERS
+from ..tiles.layout import FOLDERS, pixel_size
 from ..tiles.loading import ratio_at
 from .checkpoints import Progress, best_of, best_weights, checkpoints_in, resume
 from .memory import describe_peak, measure_peak, memory_explained
@@ -163,16 +163,18 @@ def run_epochs(trainer: Trainer, folder: Path, tracker: Tracker, stop: Stop, clo
 
 # %% ../../nbs/training/07_loop.ipynb #7189c283
 class WorstErrors:
-    "Called with every batch of a validation: keeps the worst false detections and misses."
+    "Called with every batch of a validation: keeps the worst false detections and misses of the floor or more."
 
-    def __init__(self) -> None:
+    def __init__(self, floor_m2: float, pixel_size: float):
+        self.floor_m2, self.pixel_size = floor_m2, pixel_size  # m² on the ground; m on the map
         self.errors: list[dict] = []
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor, records: list[dict]) -> None:
         probabilities = torch.sigmoid(logits[:, 0]).numpy()
         found = []
         for probability, label, record in zip(probabilities, labels[:, 0].numpy(), records, strict=True):
-            found += errors_of(probability, label, tile_id=record["tile_id"])
+            pixel_m2 = (self.pixel_size * (record.get("ground") or 1.0)) ** 2
+            found += errors_of(probability, label, self.floor_m2 / pixel_m2, tile_id=record["tile_id"])
         self.errors = worst_errors(self.errors + found)
 
     def of_all_processes(self) -> list[dict]:
@@ -193,11 +195,11 @@ def check_confirmation(again: dict, best: dict, run_dir: Path) -> None:
     if differs:
         print(f"warning: {figures}; the weights are the same, the machines are not")
 
-# %% ../../nbs/training/07_loop.ipynb #a369be6a
+# %% ../../nbs/training/07_loop.ipynb #9cff5483
 def confirm_model(trainer: Trainer, run_dir: Path) -> dict[str, Any]:
     "The saved model, validated again: PR-AUC, figures by region, worst errors; RunError if it is another."
     load_weights(trainer.ema_model, run_dir / "model.safetensors")
-    worst = WorstErrors()
+    worst = WorstErrors(trainer.cfg.calibration.min_areas_m2[0], pixel_size(trainer.root, trainer.tiles))
     again, histogram, objects = trainer.validate(worst)
     check_confirmation(again, trainer.best or {}, run_dir)
     errors = worst.of_all_processes()

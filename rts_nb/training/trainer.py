@@ -209,15 +209,16 @@ def watch(trainer: Any, predictor: Predictor) -> dict[str, float]:
     loss, histogram = gathered(trainer, counts, histogram)
     return dict(train_iou=histogram.at_threshold(0.5).iou, train_loss=loss, tiles=len(watched))
 
-# %% ../../nbs/training/05_trainer.ipynb #fcecb301
+# %% ../../nbs/training/05_trainer.ipynb #abb9465a
 def validate(trainer: Any, also: Callable | None = None, watched: bool = False) -> tuple:
     "Metrics of the averaged weights on the split val (and the watch, if asked), their scores and object counts."
     cfg = trainer.cfg
     val = trainer.tiles[trainer.tiles["split"] == "val"]
     predictor = averaged_predictor(trainer)
-    objects = ObjectCounts([0.0], pixel_size=pixel_size(trainer.root, val), negatives=cfg.validation.negatives)
+    pixel, floor = pixel_size(trainer.root, val), cfg.calibration.min_areas_m2[:1]
+    objects = ObjectCounts([0.0], pixel_size=pixel, negatives=cfg.validation.negatives, areas=floor)
     counts = ValidationCounts(validation_loss(trainer), objects, also)
-    part = rank_tiles(trainer, with_rings(val, cfg))
+    part = rank_tiles(trainer, with_rings(val, cfg, cfg.data.tile_size * pixel))
     histogram = score_tiles(predictor, cfg, trainer.root, part, each=counts, on_device=counts.add_loss)
 
     # the sums over all processes
