@@ -123,7 +123,7 @@ def best_cell(figures: GridFigures, candidates: np.ndarray) -> tuple[int, int] |
     i, k = np.unravel_index(best, recall.shape)
     return int(i), int(k)
 
-# %% ../../nbs/scores/12_operating.ipynb #781f6fe5
+# %% ../../nbs/scores/12_operating.ipynb #ae6e0168
 class Choice(NamedTuple):
     "The operating point of objects at a ratio, or why there is none."
 
@@ -154,9 +154,12 @@ def evidence_at(counts: CellCounts, figures: GridFigures, target: float, at: tup
         lacking.append(f"{FEWEST_DETECTIONS} detections")
     if blocks < FEWEST_BLOCKS:
         lacking.append(f"{FEWEST_BLOCKS} blocks with detections")
-    if figures.with_one_more[at] <= target - LARGEST_DROP:
+    reaches = figures.precision[at] >= target
+    if reaches and figures.with_one_more[at] <= target - LARGEST_DROP:
         needed = negatives_needed(counts, target, at)
         lacking.append(f"about {needed:,} negative tiles" if needed else "more slumps")
+    elif not reaches and not lacking:
+        lacking.append("more tiles")
     evidence: dict[str, Any] = dict(
         detections=detections,
         places=blocks,
