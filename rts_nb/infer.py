@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .calibration.thresholds import load_calibration, operating_point
+from .calibration.ensembles import calibration_of
+from .calibration.thresholds import operating_point
 from .core.files import ConfigError, DataError, RTSError, RunError, resolve, show_path
 from .core.jobs import forgiving_output
 from .mapping.command import PROGRAM, closing_lines, infer_arguments
@@ -63,7 +64,7 @@ def prepare_folder(out: Path, wanted: dict, scenes: dict[str, Scene], fresh: boo
 
 # %% ../nbs/40_infer.ipynb #7507c1bc
 def infer(
-    model_dir: str | os.PathLike,  # a calibrated run
+    model_dir: str | os.PathLike,  # a calibrated run or ensemble
     scenes,  # a raster, a folder, a glob, a table of tiles, or a list of these
     out_dir: str | os.PathLike,  # the map's folder; what is finished in it is not done again
     min_area_m2: float | None = None,  # smaller detections are dropped and counted; None: as calibrated
@@ -82,7 +83,7 @@ def infer(
 ) -> dict:
     "Maps the scenes and gives the content of inference_log.json; scenes that failed are listed in it."
     check_wishes(engine, min_area_m2, histogram_matching, model_dir)
-    clock, calibration = MapClock(), load_calibration(model_dir)
+    clock, calibration = MapClock(), calibration_of(model_dir)
     min_area_m2, settings = shown_area(calibration, min_area_m2), calibration["predictor"] | settings
     check_settings(calibration, load_config(Path(resolve(model_dir)) / "config.yaml").predict.replace(**settings))
     found = list_scenes(scenes, **reading_options(rgb_bands, valid_mask, dem, channel_sources, anywhere))

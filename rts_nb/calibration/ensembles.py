@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['join_scores', 'FoldScores', 'out_of_fold_scores', 'precision_by_fold', 'add_spread', 'Ground', 'count_tiles',
-           'count_scenes', 'count_ground', 'ground_tiles', 'test_ground', 'scene_ground', 'transferred_entry',
-           'shifted_curve', 'spread_text', 'transfer_caveats', 'members_of', 'transfer', 'check_same_members']
+           'count_scenes', 'count_ground', 'ground_tiles', 'ground_of_tiles', 'ground_of_scenes', 'ground_of',
+           'transferred_entry', 'shifted_curve', 'spread_text', 'transfer_caveats', 'members_of', 'transfer',
+           'check_same_members', 'calibration_of', 'transfer_table']
 
-# %% ../../nbs/calibration/12_ensembles.ipynb #685ae1d2
+# %% ../../nbs/calibration/12_ensembles.ipynb #1b96bb0a
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -17,10 +18,13 @@ import numpy as np
 import pandas as pd
 
 from .passes import Scores, score_split, scores_key
+from .thresholds import load_calibration
 from .transfer import transferred_logit, transferred_temperature
+from ..core.drawing import probability_texts
 from ..core.files import DataError, RunError, atomic, resolve, show_path
 from ..core.jobs import progress
-from ..predict.ensemble import member_paths, read_ensemble
+from ..data import prepare
+from ..predict.ensemble import is_ensemble, member_paths, read_ensemble
 from ..predict.predictor import EnsemblePredictor, Predictor, explain_device_errors
 from ..predict.scenes import list_scenes
 from ..runs.directory import epoch_note
@@ -120,7 +124,7 @@ def count_ground(predictor: EnsemblePredictor, count: Callable[[Predictor, str],
         members = [count(member, f"member {k} of {n}") for k, member in enumerate(predictor.members, 1)]
         return Ground(members, count(predictor, "ensemble"), words)
 
-# %% ../../nbs/calibration/12_ensembles.ipynb #da49bebf
+# %% ../../nbs/calibration/12_ensembles.ipynb #c3d6c005
 def ground_tiles(cfg: Config, root: Any) -> pd.DataFrame:
     "The test tiles; DataError where there are none."
     tiles = load_tiles(root, cfg.data.block_km)
@@ -131,7 +135,7 @@ def ground_tiles(cfg: Config, root: Any) -> pd.DataFrame:
     return tiles
 
 
-def test_ground(predictor: EnsemblePredictor, cfg: Config, root: Any, model_dir: str | os.PathLike) -> Ground:
+def ground_of_tiles(predictor: EnsemblePredictor, cfg: Config, root: Any, model_dir: str | os.PathLike) -> Ground:
     "The scores of the test tiles, labels unread, from passes or as earlier ones left them."
     tiles = ground_tiles(cfg, root)
     words = f"{len(tiles)} test tiles in {tiles['RegionName'].nunique()} regions, labels unread"
@@ -149,13 +153,20 @@ def test_ground(predictor: EnsemblePredictor, cfg: Config, root: Any, model_dir:
     return found
 
 
-def scene_ground(predictor: EnsemblePredictor, scenes: Any) -> Ground:
+def ground_of_scenes(predictor: EnsemblePredictor, scenes: Any) -> Ground:
     "The scores of scenes, as list_scenes takes them."
     found = list_scenes(scenes)
     faults = [scene.fault for scene in found.values() if scene.fault]
     if faults:
         raise DataError(f"{faults[0]}; a threshold is transferred on scenes that can be read")
     return count_ground(predictor, lambda member, _: count_scenes(member, found.values()), f"{len(found)} scenes")
+
+
+def ground_of(predictor: EnsemblePredictor, cfg: Config, model_dir: str | os.PathLike, scenes: Any = "") -> Ground:
+    "The scores of scenes that are named, else of the test tiles of the dataset."
+    if scenes:
+        return ground_of_scenes(predictor, scenes)
+    return ground_of_tiles(predictor, cfg, prepare(cfg.data), model_dir)
 
 # %% ../../nbs/calibration/12_ensembles.ipynb #f31fb8c5
 def transferred_entry(entry: dict[str, Any], ground: Ground, temperature: float) -> dict[str, Any]:
@@ -187,11 +198,13 @@ def shifted_curve(curve: dict[str, Any] | None, shift: float) -> dict[str, Any] 
     both_ends = {end: [moved(row) for row in curve[end]] for end in ("low", "high")}
     return curve | both_ends | dict(coefficients=moved(curve["coefficients"]), measured_on="single members")
 
-# %% ../../nbs/calibration/12_ensembles.ipynb #47a5c925
+# %% ../../nbs/calibration/12_ensembles.ipynb #5200e586
 def spread_text(values: Sequence[float]) -> str:
     "The lowest and the highest of the folds, as text."
     known = [value for value in values if not np.isnan(value)]
-    return f"{min(known):.2f} to {max(known):.2f} by fold" if known else "not measured in any fold"
+    if len(known) < 2:
+        return f"{known[0]:.2f} in one fold, none predicted in others" if known else "nothing predicted in any fold"
+    return f"{min(known):.2f} to {max(known):.2f} by fold"
 
 
 def transfer_caveats(calibration: dict[str, Any], ground: Ground, note: str) -> list[str]:
@@ -208,7 +221,7 @@ def transfer_caveats(calibration: dict[str, Any], ground: Ground, note: str) -> 
         sentences.append(f"figures of members: {note}")
     return sentences
 
-# %% ../../nbs/calibration/12_ensembles.ipynb #ae6e48dc
+# %% ../../nbs/calibration/12_ensembles.ipynb #692e8a53
 def members_of(model_dir: str | os.PathLike) -> list[dict[str, Any]]:
     "What calibration.json keeps of the members of an ensemble: path, seed, fold, digests."
     return read_ensemble(model_dir)["members"]
@@ -238,3 +251,30 @@ def check_same_members(model_dir: str | os.PathLike, calibration: dict[str, Any]
     changed = [row["path"] for row in now if old.get(row["path"]) != row] or sorted({*old} - {r["path"] for r in now})
     found = f"{folder} was calibrated with other members than it has ({', '.join(changed)})"
     raise RunError(f"{found}; calibrate it again with nbs/30_calibrate.ipynb")
+
+
+def calibration_of(model_dir: str | os.PathLike) -> dict[str, Any]:
+    "What load_calibration gives, of a run or an ensemble; RunError also where an ensemble has other members by now."
+    calibration = load_calibration(model_dir)
+    if is_ensemble(model_dir):
+        check_same_members(model_dir, calibration)
+    return calibration
+
+# %% ../../nbs/calibration/12_ensembles.ipynb #88e141dd
+def transfer_table(calibration: dict[str, Any]) -> pd.DataFrame:
+    "By ratio: the threshold of single members and that of their mean, the area flagged, and precision by fold."
+    if not calibration.get("transferred"):
+        raise RunError("no threshold was transferred: this calibration is of one run, or of an ensemble of seeds")
+    rows = {}
+    for ratio, entry in calibration["thresholds"].items():
+        before, after = probability_texts([entry["threshold_of_members"], entry["threshold"]])
+        rows[f"1:{ratio}"] = {
+            "threshold of members": before,
+            "of their mean": after,
+            "shift of the logit": f"{entry['shift']:+.2f}",
+            "share of pixels flagged": f"{entry['flagged_share']:.3%}",
+            f"precision of {entry['precision_of']}, single members": f"{entry['precision']:.3f}",
+            "temperature": f"{calibration['temperature_of_members']:.2f}, of the mean {calibration['temperature']:.2f}",
+            "of the folds": spread_text(entry["precision_by_fold"]),
+        }
+    return pd.DataFrame(rows).T

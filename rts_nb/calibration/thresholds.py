@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FEWEST_TILES', 'LEAST_RECALL', 'UNITS', 'UNDECIDED', 'NEEDED_KEYS', 'SHORTFALL', 'is_reached', 'entry_at',
            'pixel_entry', 'object_entry', 'threshold_entry', 'load_calibration', 'operating_point', 'threshold_caveat',
-           'caveats', 'Verdict', 'verdict_on']
+           'caveats', 'of_single_members', 'Verdict', 'verdict_on']
 
 # %% ../../nbs/calibration/03_thresholds.ipynb #81ed66dc
 import json
@@ -145,7 +145,22 @@ def caveats(calibration: dict[str, Any]) -> list[str]:
         stopped = f"the temperature {calibration['temperature']:g} is an end of what was looked at"
         sentences.append(f"{stopped}: scores say little about labels, and probabilities are not to be read as such")
     of_thresholds = [threshold_caveat(calibration, region) for region in ("", *regions)]
-    return sentences + [sentence for sentence in of_thresholds if sentence]
+    sentences += [sentence for sentence in of_thresholds if sentence]
+    return sentences + list(calibration.get("caveats", []))
+
+
+def of_single_members(calibration: dict[str, Any]) -> dict[str, Any]:
+    "A calibration at the thresholds and temperature that its figures were measured at: of folds those of members."
+    if not calibration.get("transferred"):
+        return calibration
+    out = calibration | dict(temperature=calibration["temperature_of_members"])
+    for part in ("thresholds", "regions"):
+        if part in calibration:
+            out[part] = {
+                name: entry | dict(logit=entry["logit_of_members"], threshold=entry["threshold_of_members"])
+                for name, entry in calibration[part].items()
+            }
+    return out
 
 # %% ../../nbs/calibration/03_thresholds.ipynb #f926a5e9
 SHORTFALL = 0.10  # of precision, that a promise may be missed by

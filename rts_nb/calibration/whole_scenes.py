@@ -25,7 +25,7 @@ from ..tiles.layout import IGNORE
 from ..tiles.rasters import ground_pixel_m, list_rasters, open_raster, scene_of
 from ..tiles.reading import open_scene
 
-# %% ../../nbs/calibration/10_whole_scenes.ipynb #8d990443
+# %% ../../nbs/calibration/10_whole_scenes.ipynb #df8cdbf7
 def image_sets(entry: dict[str, Any] | None, min_area_m2: float = 0.0) -> dict[str, WholeImages]:
     """The sets to be filled with images, by name: all that is outlined, and what the map delivers.
 
@@ -33,7 +33,7 @@ def image_sets(entry: dict[str, Any] | None, min_area_m2: float = 0.0) -> dict[s
     `min_area_m2` is the smallest area."""
     if entry is None:
         return {outline_name(LOW_LOGIT): WholeImages(LOW_LOGIT, min_area_m2)}
-    low = min(LOW_LOGIT, entry["logit"])  # the ranking holds what is delivered
+    low = min(LOW_LOGIT, entry["logit"])  # never above the map's
     return {
         outline_name(low): WholeImages(low, entry["min_area_m2"]),
         "delivered": WholeImages(entry["logit"], entry["min_area_m2"]),

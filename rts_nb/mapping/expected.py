@@ -22,7 +22,7 @@ EXPECTED_KEYS = [
 
 def expected_of(point: dict[str, Any]) -> dict[str, Any]:
     "What the log of a map keeps of an entry of calibration.json: figures of pixels, of area, and of `objects`."
-    kept = {key: point[key] for key in (*EXPECTED_KEYS, "weighted", "unit", "n_units") if key in point}
+    kept = {key: point[key] for key in (*EXPECTED_KEYS, "weighted", "unit", "n_units", "measured_on") if key in point}
     return kept | dict(objects=point.get("objects"))
 
 # %% ../../nbs/mapping/10_expected.ipynb #5fb2cc3b

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FARTHEST', 'SIZE_RANGES', 'LOW_PROBABILITY', 'LOW_LOGIT', 'FEWEST_GROUPS', 'N_DRAWS', 'region_rle', 'Region',
            'regions_of', 'ImageObjects', 'WholeImages', 'annotation', 'as_coco', 'evaluate_images', 'LevelFigures',
-           'level_figures', 'AveragePrecision', 'drawn_images', 'size_figures', 'average_precision', 'interval_text',
+           'level_figures', 'AveragePrecision', 'drawn_images', 'size_figures', 'average_precision', 'describe_figure',
            'precision_column', 'precision_table']
 
 # %% ../../nbs/scores/14_average_precision.ipynb #b1fb5644
@@ -263,8 +263,8 @@ def average_precision(found: WholeImages, n: int = N_DRAWS, seed: int = 42) -> A
         note="" if slumps else f"no slump of {found.min_area_m2:g} m² or more in these images: undefined",
     )
 
-# %% ../../nbs/scores/14_average_precision.ipynb #46dcc66c
-def interval_text(interval: Interval) -> str:
+# %% ../../nbs/scores/14_average_precision.ipynb #c7cd0cbf
+def describe_figure(interval: Interval) -> str:
     "'0.512 (0.401 … 0.633)', without bounds where there are none."
     if np.isnan(interval.value):
         return "undefined"
@@ -276,9 +276,9 @@ def interval_text(interval: Interval) -> str:
 def precision_column(found: AveragePrecision) -> dict[str, str]:
     "The figures of a set of detections by name, as text."
     column = {
-        "AP (IoU 0.50 … 0.95)": interval_text(found.ap),
-        "AP50": interval_text(found.ap50),
-        "AP75": interval_text(found.ap75),
+        "AP (IoU 0.50 … 0.95)": describe_figure(found.ap),
+        "AP50": describe_figure(found.ap50),
+        "AP75": describe_figure(found.ap75),
     }
     for name, of_size in found.sizes.items():
         value = f"{of_size['ap']:.3f}, AP50 {of_size['ap50']:.3f}"

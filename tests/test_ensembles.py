@@ -1,0 +1,148 @@
+"""Ensembles as their users make them: runs of folds, one calibration, a map of their mean."""
+
+import shutil
+
+import numpy as np
+import pytest
+import rasterio
+from programs import cells_of, last_line, outputs_of, papermill, read_json, run_python
+from safetensors.numpy import load_file, save_file
+
+from rts_nb.calibrate import calibrate
+from rts_nb.calibration.ensembles import out_of_fold_scores
+from rts_nb.calibration.thresholds import caveats, load_calibration, operating_point
+from rts_nb.core.files import RunError, write_json
+from rts_nb.data import make_sample
+from rts_nb.infer import infer
+from rts_nb.predict.ensemble import make_ensemble
+from rts_nb.predict.predictor import Predictor
+from rts_nb.runs.examples import quick_run
+from rts_nb.scores.pixels import sigmoid
+from rts_nb.settings.config import load_config, save_config
+from rts_nb.tiles.layout import load_tiles
+from rts_nb.train import train
+
+FOLDS = 2
+SETTINGS = "data.tile_size=64 predict.overlap=32 sampling.batch_size=4 loader.num_workers=0"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "rts"
+    return make_sample(folder, tile_size=64, n_regions=6, n_positive=24, n_negative=24, n_scenes=1)
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    "The folder of the runs of two folds."
+    folder = tmp_path_factory.mktemp("runs") / "test"
+    for fold in range(FOLDS):
+        of_fold = f"data.root={data} split.folds={FOLDS} split.fold={fold}"
+        train(load_config("configs/test.yaml", f"{of_fold} {SETTINGS}"), folder / f"seed-42-fold-{fold}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def calibrated(trained):
+    "Their ensemble, calibrated."
+    ensemble = make_ensemble(f"{trained}/seed-42-fold-*")
+    calibrate(ensemble)
+    return ensemble
+
+
+@pytest.fixture
+def copied(calibrated, tmp_path):
+    "A copy of the ensemble and its members that a test may break."
+    return shutil.copytree(calibrated.parent, tmp_path / "test") / calibrated.name
+
+
+def test_every_region_of_train_and_val_calibrates(data, calibrated):
+    seen = load_tiles(data).query("split != 'test'")
+    calibration = load_calibration(calibrated)
+    assert set(calibration["split_regions"]) == set(seen["RegionName"]) and calibration["split"] == "out of fold"
+    assert sum(calibration["tiles"].values()) == len(seen)
+    assert len(out_of_fold_scores(calibrated).histogram.table) == len(seen)
+
+
+def test_calibration_keeps_both_thresholds_and_says_what_its_figures_are_of(calibrated):
+    calibration = load_calibration(calibrated)
+    assert calibration["transferred"] and calibration["temperature_of_members"] != calibration["temperature"]
+    for entry in calibration["thresholds"].values():
+        assert entry["transferred"] and entry["measured_on"] == "single members"
+        assert entry["logit"] == pytest.approx(entry["logit_of_members"] + entry["shift"])
+        assert entry["threshold"] == pytest.approx(1 / (1 + np.exp(-entry["logit"] / calibration["temperature"])))
+        assert len(entry["precision_by_fold"]) == FOLDS
+    assert any("of single members" in caveat for caveat in caveats(calibration))
+
+
+def test_a_map_of_an_ensemble_is_its_mean_at_the_transferred_threshold(data, calibrated, tmp_path):
+    log = infer(calibrated, f"{data}/scenes", tmp_path / "map", min_area_m2=0)
+    point, predictor = operating_point(load_calibration(calibrated)), Predictor.from_dir(calibrated)
+    assert any("of single members" in warning for warning in log["warnings"])
+    (scene,) = (record["scene"] for record in log["scenes"])
+    with rasterio.open(tmp_path / "map" / f"{scene}_mask.tif") as raster:
+        mask = raster.read(1)
+    logits = np.full(mask.shape, -np.inf, np.float32)
+    for window, strip, valid in predictor.scene(f"{data}/scenes/{scene}.tif"):
+        logits[window.toslices()] = np.where(valid, strip, -np.inf)
+    known = np.isfinite(logits)
+    assert known.any() and np.array_equal(mask[known], logits[known] >= point["logit"])
+    of_members = [member.array for member in predictor.members]
+    with rasterio.open(f"{data}/scenes/{scene}.tif") as raster:
+        image = raster.read([1, 2, 3])[:, :64, :64]
+    mean = np.mean([sigmoid(answer(image)) for answer in of_members], 0)
+    assert np.allclose(sigmoid(predictor.array(image)), mean, atol=1e-5)
+
+
+def test_report_makes_an_ensemble_from_a_pattern_and_calibrates_it(trained, tmp_path):
+    runs = shutil.copytree(trained, tmp_path / "runs" / "test", ignore=shutil.ignore_patterns("ensemble-*"))
+    done = papermill("30_calibrate", tmp_path / "out.ipynb", run_dir=f"{runs}/seed-42-fold-*", compare="none")
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = outputs_of(cells_of(tmp_path / "out.ipynb"))
+    assert "the mean of 2 folds of config test" in said and "threshold of members" in said
+    assert read_json(runs / "ensemble-folds-seed-42" / "calibration.json")["transferred"]
+
+
+def test_folds_can_be_transferred_on_scenes(data, copied):
+    calibration = calibrate(copied, ground=f"{data}/scenes")
+    assert calibration["ground"] == "1 scenes"
+    assert calibration["thresholds"]["200"]["flagged_pixels"] >= 0
+
+
+def test_an_ensemble_that_is_not_calibrated_is_refused(data, trained, copied):
+    (copied / "calibration.json").unlink()
+    with pytest.raises(RunError, match="ensemble-folds-seed-42 has no calibration.json; calibrate it"):
+        infer(copied, f"{data}/scenes", copied / "map")
+
+
+def test_a_calibration_of_other_members_is_refused(data, copied):
+    members = copied.parent / "seed-42-fold-1"
+    content = read_json(members / "normalization_stats.json")
+    write_json(members / "normalization_stats.json", content | dict(changed=True))
+    refused = run_python(
+        "-m", "rts_nb.infer", "--model-dir", copied, "--scenes", f"{data}/scenes", "--out-dir", copied / "m"
+    )
+    assert refused.returncode == 1 and "normalization_stats.json has changed since" in last_line(refused.stderr)
+    make_ensemble(f"{copied.parent}/seed-42-fold-*")
+    with pytest.raises(
+        RunError, match="calibrated with other members than it has .*seed-42-fold-1.*; calibrate it again"
+    ):
+        infer(copied, f"{data}/scenes", copied / "map")
+    calibrate(copied)
+    assert infer(copied, f"{data}/scenes", copied / "map")["scenes"]
+
+
+def test_seeds_calibrate_on_the_val_split_as_one_run_does(tmp_path):
+    first = quick_run(tmp_path)
+    second = shutil.copytree(first, first.parent / "seed-43")
+    save_config(load_config(first / "config.yaml", "seed=43"), second / "config.yaml")
+    weights = load_file(second / "model.safetensors")
+    save_file({name: values * 0.98 for name, values in weights.items()}, second / "model.safetensors")
+    ensemble = make_ensemble([first, second])
+    calibration = calibrate(ensemble)
+    assert calibration["split"] == "val" and "transferred" not in calibration
+    assert calibration["weights"] == Predictor.from_dir(ensemble).weights
+    of_one = calibrate(first)
+    assert calibration["tiles"] == of_one["tiles"] and calibration["split_regions"] == of_one["split_regions"]
+    assert calibration["temperature"] != of_one["temperature"]
+    assert not any("single members" in caveat for caveat in caveats(load_calibration(ensemble)))
