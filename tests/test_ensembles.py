@@ -137,7 +137,10 @@ def test_seeds_calibrate_on_the_val_split_as_one_run_does(tmp_path):
     second = shutil.copytree(first, first.parent / "seed-43")
     save_config(load_config(first / "config.yaml", "seed=43"), second / "config.yaml")
     weights = load_file(second / "model.safetensors")
-    save_file({name: values * 0.98 for name, values in weights.items()}, second / "model.safetensors")
+    save_file(
+        {name: values * 0.98 if values.ndim else values for name, values in weights.items()},
+        second / "model.safetensors",
+    )
     ensemble = make_ensemble([first, second])
     calibration = calibrate(ensemble)
     assert calibration["split"] == "val" and "transferred" not in calibration

@@ -7,7 +7,7 @@ __all__ = ['draw_reliability', 'draw_temperature', 'draw_base_rates', 'show_reli
            'error_bar', 'draw_threshold', 'show_thresholds', 'draw_grid', 'show_grid', 'prevalences_to_show',
            'show_expected', 'show_tta']
 
-# %% ../../nbs/calibration/09_figures.ipynb #d0fdf7d3
+# %% ../../nbs/calibration/09_figures.ipynb #80cd8c6b
 import os
 from typing import Any
 
@@ -25,7 +25,7 @@ from .thresholds import FEWEST_TILES, LEAST_RECALL, is_reached
 from ..core.drawing import probability_texts
 from ..scores.curves import Reliability, calibration_error, reliability_curve
 from ..scores.histogram import ScoreHistogram, tiles_found
-from ..scores.operating import cell_counts, grid_figures, has_evidence, may_be_chosen, weights_among
+from ..scores.operating import cell_counts, choice_counts, grid_figures, has_evidence, may_be_chosen, weights_among
 from ..scores.tile_objects import ObjectGrid
 
 # %% ../../nbs/calibration/09_figures.ipynb #a7d648e1
@@ -124,15 +124,18 @@ def show_thresholds(run_dir: str | os.PathLike) -> Figure:
     ax.legend(frameon=False, fontsize=8, title="ratio: threshold")
     return fig
 
-# %% ../../nbs/calibration/09_figures.ipynb #8f4842e3
-def draw_grid(ax: Axes, values: np.ndarray, allowed: np.ndarray, grid: ObjectGrid, cell: tuple[int, int]) -> None:
+# %% ../../nbs/calibration/09_figures.ipynb #a6746f17
+def draw_grid(
+    ax: Axes, values: np.ndarray, allowed: np.ndarray, grid: ObjectGrid, cell: tuple[int, int] | None
+) -> None:
     "Draws a figure of every cell, (t, a), as text; cells that may be chosen are shaded, the chosen one is framed."
     ax.imshow(np.where(allowed, values, np.nan), cmap="Greys", vmin=-0.3, vmax=2, aspect="auto", origin="lower")
     for (i, k), value in np.ndenumerate(values):
         if not np.isnan(value):
             colour = "black" if allowed[i, k] else ".45"
             ax.text(k, i, f"{value:.2f}", ha="center", va="center", fontsize=8, color=colour)
-    ax.add_patch(Rectangle((cell[1] - 0.5, cell[0] - 0.5), 1, 1, fill=False, lw=2))
+    if cell is not None:
+        ax.add_patch(Rectangle((cell[1] - 0.5, cell[0] - 0.5), 1, 1, fill=False, lw=2))
     ax.set_xticks(range(len(grid.areas)), [f"{area:g}" for area in grid.areas], fontsize=8)
     ax.set_yticks(range(len(values)), [f"{logit:.3g}" for logit in grid.logits[: len(values)]], fontsize=8)
     ax.set(xlabel="smallest area (m²)")
@@ -142,10 +145,12 @@ def show_grid(run_dir: str | os.PathLike) -> Figure:
     "Precision and recall of objects at every threshold and smallest area with detections, and the point chosen."
     calibration, scores = saved_scores(run_dir)
     entry, ratio = deployed_entry(calibration), calibration["operating_ratio"]
-    counts, grid = cell_counts(scores.objects, ratio), scores.objects.grid
+    counts, grid = choice_counts(scores.objects, ratio)
     figures = grid_figures(counts, weights_among(counts, counts.use))
-    cell = int(np.abs(grid.logits - entry["logit"]).argmin()), grid.areas.index(entry["min_area_m2"])
-    shown = max(cell[0], int(np.flatnonzero((figures.detections > 0).any(1)).max(initial=0))) + 1
+    cell = None
+    if entry["precision_of"] == "objects":
+        cell = int(np.abs(grid.logits - entry["logit"]).argmin()), grid.areas.index(entry["min_area_m2"])
+    shown = int(np.flatnonzero((figures.detections > 0).any(1)).max(initial=0)) + 1
     allowed = may_be_chosen(figures, calibration["target_precision"])
     fig, axes = plt.subplots(1, 2, figsize=(7.6, 0.22 * shown + 1.4), dpi=110, sharey=True, layout="constrained")
     for ax, name in zip(axes, ("precision", "recall"), strict=True):

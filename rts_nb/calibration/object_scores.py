@@ -19,7 +19,7 @@ from ..scores.operating import FEWEST_DETECTIONS
 from ..scores.pixels import logit, sigmoid
 from ..scores.resampling import bootstrap_weights
 
-# %% ../../nbs/calibration/05_object_scores.ipynb #28dead02
+# %% ../../nbs/calibration/05_object_scores.ipynb #579872b5
 AREA_UNIT = 1000.0  # m², where the logarithm of the area is 0
 
 
@@ -37,11 +37,14 @@ def detection_features(score: np.ndarray, area_m2: np.ndarray) -> np.ndarray:
     return np.stack([np.ones_like(x), x, np.log(np.asarray(area_m2, float) / AREA_UNIT)], 1)
 
 
-def lacks_rows(table: ObjectTable, i: int) -> bool:
-    "Whether a tile has more detections at threshold `i` than are kept."
-    shown = np.array([tile.touching[i, 0] + tile.untouching[i, 0] for tile in table.tiles])
-    kept = np.array([(tile.rows.threshold == i).sum() for tile in table.tiles])
-    return bool((shown > kept).any())
+def lacks_rows(table: ObjectTable, i: int, k: int) -> bool:
+    "Whether a tile has more detections at threshold `i` and smallest area `k` than are kept."
+    for tile in table.tiles:
+        area_m2 = tile.rows.pixels * (table.grid.pixel_size * tile.pieces.ground) ** 2
+        kept = (tile.rows.threshold == i) & is_large_enough(area_m2, table.grid.areas[k])
+        if tile.touching[i, k] + tile.untouching[i, k] > kept.sum():
+            return True
+    return False
 
 
 def scored_detections(table: ObjectTable, entry: dict[str, Any]) -> ScoredDetections:
@@ -85,7 +88,7 @@ def with_mean(coefficients: np.ndarray, features: np.ndarray, weights: np.ndarra
 
     return coefficients + [brentq(excess, -60, 60), 0, 0]
 
-# %% ../../nbs/calibration/05_object_scores.ipynb #823cf334
+# %% ../../nbs/calibration/05_object_scores.ipynb #d49030be
 N_CURVES = 100
 
 
@@ -93,7 +96,7 @@ def fit_object_scores(
     table: ObjectTable, entry: dict[str, Any], ratio: float | None, n=N_CURVES, seed=42
 ) -> dict[str, Any] | None:
     "What calibration.json keeps of the curve of an entry; None with too few detections, or more than are kept."
-    if lacks_rows(table, counted_threshold(table, entry["logit"])):
+    if lacks_rows(table, counted_threshold(table, entry["logit"]), counted_area(table, entry["min_area_m2"])):
         return None
     found = scored_detections(table, entry)
     of_tiles = object_weights(table, ratio)

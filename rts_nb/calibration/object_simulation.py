@@ -50,7 +50,7 @@ def drawn_objects(rng, tile: np.ndarray, shift: np.ndarray, mean: float, median_
     score = rng.normal(mean + shift + 0.3 * np.log(area / median_m2), 1.5)
     return area, cells_of(tile, score, area, n_tiles)
 
-# %% ../../nbs/calibration/06_object_simulation.ipynb #0366e59d
+# %% ../../nbs/calibration/06_object_simulation.ipynb #63435ffa
 def simulated_tiles(world: ObjectWorld, rng: np.random.Generator, n_blocks: int) -> CellCounts:
     "Counts of a set of blocks drawn from a world: positive tiles first, one for each block, then negative ones."
     block = np.concatenate([np.arange(n_blocks), np.repeat(np.arange(n_blocks), world.negatives)])
@@ -63,7 +63,7 @@ def simulated_tiles(world: ObjectWorld, rng: np.random.Generator, n_blocks: int)
     false_tile = np.repeat(np.arange(n), rng.poisson(world.false * np.where(positive, 1.0, clustered)))
     _, fp = drawn_objects(rng, false_tile, shift[block[false_tile]], world.lookalikes, 1000.0, n)
     rows = [(f"t{i}", "r", f"b{block[i]}", bool(positive[i])) for i in range(n)]
-    return CellCounts(TileTable(rows), TileSums(tp, fp, 0 * fp, true), np.ones(n, bool), world.ratio)
+    return CellCounts(TileTable(rows), TileSums(tp, tp, fp, 0 * fp, true), np.ones(n, bool), world.ratio)
 
 
 def world_precision(world: ObjectWorld, n_blocks=5000, at_once=250) -> np.ndarray:

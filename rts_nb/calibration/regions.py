@@ -6,16 +6,18 @@
 __all__ = ['FEWEST_POSITIVES', 'region_scores', 'with_bounds', 'region_rows', 'region_entry', 'region_entries',
            'ratio_at_prevalence', 'as_weighted', 'bounds_of', 'pooled_at', 'object_intervals', 'expected_at_prevalence']
 
-# %% ../../nbs/calibration/04_regions.ipynb #5c6ed12c
+# %% ../../nbs/calibration/04_regions.ipynb #df106e23
 from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from .passes import Scores
 from .thresholds import UNDECIDED, threshold_entry
 from ..core.files import ConfigError
-from ..scores.counts import ObjectCounts, counted_area, counted_threshold
+from ..scores.counts import ObjectCounts
 from ..scores.histogram import ScoreHistogram
-from ..scores.operating import PooledCounts, cell_counts, pooled_counts, pooled_intervals
+from ..scores.operating import PooledCounts, cell_counts, choice_counts, pooled_counts, pooled_intervals
 from ..scores.resampling import Interval
 
 # %% ../../nbs/calibration/04_regions.ipynb #79b865b6
@@ -46,7 +48,7 @@ def region_rows(scores: Scores, entry: dict[str, Any], ratio: float, precision_o
         rows[name] = row | with_bounds("precision", sure["precision"]) | with_bounds("recall", sure["recall"])
     return rows
 
-# %% ../../nbs/calibration/04_regions.ipynb #68fac370
+# %% ../../nbs/calibration/04_regions.ipynb #97edc68d
 FEWEST_POSITIVES = 10
 
 
@@ -56,7 +58,8 @@ def region_entry(
     "A region's own threshold entry, or that of `overall` with fallback=True where its tiles are too few."
     count = part.histogram.n_tiles
     is_few = count.positive < FEWEST_POSITIVES or not count.negative
-    entry = overall if is_few else threshold_entry(part, ratio, target, temperature, precision_of)
+    area = overall["min_area_m2"]  # a map has one smallest area
+    entry = overall if is_few else threshold_entry(part, ratio, target, temperature, precision_of, area)
     if entry["reachable"] == UNDECIDED:
         entry, is_few = overall, True
     return entry | dict(fallback=is_few, positives=count.positive)
@@ -105,13 +108,14 @@ def bounds_of(interval: Interval) -> dict[str, float]:
     "Value, low and high of an interval."
     return dict(value=interval.value, low=interval.low, high=interval.high)
 
-# %% ../../nbs/calibration/04_regions.ipynb #6b872a14
+# %% ../../nbs/calibration/04_regions.ipynb #d4682c22
 def pooled_at(scores: Scores, entry: dict[str, Any], ratio: float, target: float) -> PooledCounts | None:
     "The counts of objects of an entry on blocks that did not choose it; None where it was not chosen on objects."
     if entry["precision_of"] != "objects":
         return None
-    cell = counted_threshold(scores.objects, entry["logit"]), counted_area(scores.objects, entry["min_area_m2"])
-    return pooled_counts(cell_counts(scores.objects, ratio), target, cell)
+    counts, grid = choice_counts(scores.objects, ratio)
+    cell = int(np.abs(grid.logits - entry["logit"]).argmin()), grid.areas.index(entry["min_area_m2"])
+    return pooled_counts(counts, target, cell)
 
 
 def object_intervals(

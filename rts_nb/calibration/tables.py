@@ -214,7 +214,7 @@ def describe_uncut(objects: dict[str, Any]) -> str:
     precision, recall = (number_text(objects[f"{name}_uncut"], 2) for name in ("precision", "recall"))
     return f"precision {precision}, recall {recall}"
 
-# %% ../../nbs/calibration/07_tables.ipynb #b4cc19f8
+# %% ../../nbs/calibration/07_tables.ipynb #da39f28f
 def operating_table(calibration: dict[str, Any]) -> pd.DataFrame:
     "The deployed threshold and smallest area, and what they give in objects, with 95 % intervals."
     ratio = calibration["operating_ratio"]
@@ -228,8 +228,8 @@ def operating_table(calibration: dict[str, Any]) -> pd.DataFrame:
         "detections that are slumps": f"{interval_text(objects, 'precision')} at IoU {objects['iou']:g}",
         "detections that touch a slump": interval_text(objects, "precision_by_touch"),
         "slumps found": f"{interval_text(objects, 'recall')} of those of {calibration['min_areas_m2'][0]:g} m² or more",
-        "slumps found above the smallest area": number_text(objects["recall_above_area"], 2),
-        "without what tile borders cut": describe_uncut(objects),
+        "slumps found above the smallest area, on these tiles": number_text(objects["recall_above_area"], 2),
+        "without what tile borders cut, on these tiles": describe_uncut(objects),
         "excused detections": describe_excused(objects),
         "false on 1,000 km²": interval_text(objects, "false_per_1000_km2", 0),
         "rests on": f"{objects['detections']} detections in {objects['places']} blocks or tiles",

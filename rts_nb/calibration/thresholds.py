@@ -7,7 +7,7 @@ __all__ = ['FEWEST_TILES', 'LEAST_RECALL', 'UNITS', 'UNDECIDED', 'NEEDED_KEYS', 
            'pixel_entry', 'object_entry', 'threshold_entry', 'load_calibration', 'operating_point', 'threshold_caveat',
            'caveats', 'of_single_members', 'Verdict', 'verdict_on']
 
-# %% ../../nbs/calibration/03_thresholds.ipynb #81ed66dc
+# %% ../../nbs/calibration/03_thresholds.ipynb #91ebe1c1
 import json
 import math
 import os
@@ -18,7 +18,7 @@ from .passes import Scores
 from .temperature import TEMPERATURES, is_at_bound
 from ..core.files import RunError, null_as_nan, resolve, show_path
 from ..scores.histogram import tiles_found
-from ..scores.operating import cell_counts, choose_operating_point
+from ..scores.operating import choice_counts, choose_operating_point
 from ..scores.pixels import sigmoid
 from ..scores.resampling import Interval
 
@@ -62,13 +62,16 @@ def pixel_entry(scores: Scores, ratio: float, target: float, temperature: float)
         min_area_m2=scores.objects.grid.areas[0],
     )
 
-# %% ../../nbs/calibration/03_thresholds.ipynb #943b24d8
-def object_entry(scores: Scores, ratio: float, target: float, temperature: float) -> dict[str, Any]:
-    "The entry of the threshold and smallest area that are chosen for a target precision of objects."
-    choice = choose_operating_point(cell_counts(scores.objects, ratio), scores.objects.grid, target)
-    basis = dict(in_sample=choice.in_sample, evidence=choice.evidence)
+# %% ../../nbs/calibration/03_thresholds.ipynb #671c8686
+def object_entry(
+    scores: Scores, ratio: float, target: float, temperature: float, min_area_m2: float | None = None
+) -> dict[str, Any]:
+    "The entry of the threshold and smallest area (or that at a given area) chosen for a target precision of objects."
+    choice = choose_operating_point(*choice_counts(scores.objects, ratio, min_area_m2), target)
     if choice.logit is None:
-        return pixel_entry(scores, ratio, target, temperature) | dict(reachable=UNDECIDED) | basis
+        nearest = dict(nearest_cell=choice.in_sample, evidence=choice.evidence)  # not of the threshold that is used
+        return pixel_entry(scores, ratio, target, temperature) | dict(reachable=UNDECIDED) | nearest
+    basis = dict(in_sample=choice.in_sample, evidence=choice.evidence)
     entry = entry_at(scores, choice.logit, temperature, choice.intervals)
     return (
         entry
@@ -88,10 +91,12 @@ def threshold_entry(
     target: float,  # precision
     temperature: float,
     precision_of="pixels",  # or 'objects'
+    min_area_m2: float | None = None,  # the only one that objects may be chosen at; None: any of the grid
 ) -> dict[str, Any]:
     "What calibration.json keeps for a ratio: threshold, precision and recall with intervals, and what they rest on."
-    make = pixel_entry if precision_of == "pixels" else object_entry
-    return make(scores, ratio, target, temperature)
+    if precision_of == "pixels":
+        return pixel_entry(scores, ratio, target, temperature)
+    return object_entry(scores, ratio, target, temperature, min_area_m2)
 
 # %% ../../nbs/calibration/03_thresholds.ipynb #1ce619a1
 NEEDED_KEYS = ("temperature", "thresholds", "predictor", "weights", "precision_of", "field")

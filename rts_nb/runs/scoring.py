@@ -6,7 +6,7 @@
 __all__ = ['PROFILE_TILES', 'with_rings', 'tile_records', 'ScoredBatch', 'scored_batches', 'count_scores', 'score_tiles',
            'profile_tiles', 'TileImages', 'build_training_profile']
 
-# %% ../../nbs/runs/04_scoring.ipynb #d701ccb1
+# %% ../../nbs/runs/04_scoring.ipynb #a9690624
 import os
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
@@ -22,22 +22,30 @@ from ..core.jobs import ordered_map, progress
 from ..predict.predictor import Predictor
 from ..predict.profile import image_profile, score_profile
 from ..scores.histogram import ScoreHistogram
-from ..scores.tiles import TileTable, subset_rings
+from ..scores.tiles import TileTable, order_key, subset_rings
 from ..settings.config import Config
 from ..tiles.layout import pixel_size
 from ..tiles.loading import EvalTiles, eval_loader
 from ..tiles.slumps import shared_parts, slump_records, tile_corners
 
-# %% ../../nbs/runs/04_scoring.ipynb #65b32d6c
+# %% ../../nbs/runs/04_scoring.ipynb #c207a480
 def with_rings(tiles: pd.DataFrame, cfg: Config, side: float) -> pd.DataFrame:
     """The tiles of a whole split with `ring` and `shared`; `side` of a tile in metres on the map.
 
-    `ring`: the first ratio that takes a negative tile, by subset_rings, else None. `shared`: as shared_parts."""
+    `ring`: the first ratio that takes a negative tile, by subset_rings, else None. `shared`: as shared_parts, tiles
+    in the order in which subsets take them, so that the tile which counts shared ground is in every subset that has
+    the other."""
+    names, positive = tiles["Tile_id"].tolist(), tiles["positive"].tolist()
     table = TileTable((tile.Tile_id, None, None, tile.positive) for tile in tiles.itertuples())
     rings = subset_rings(table, [1, *cfg.validation.ratios])
     ring = pd.Series([rings.get(name) for name in tiles["Tile_id"]], tiles.index, dtype=object)
-    parts = shared_parts(tile_corners(tiles, side), side) if len(tiles) else []
-    return tiles.assign(ring=ring, shared=pd.Series(parts, tiles.index, dtype=object))
+    shared = pd.Series([[]] * len(tiles), tiles.index, dtype=object)
+    if len(tiles):
+        by_ring = sorted(range(len(tiles)), key=lambda i: (not positive[i], order_key(names[i], 42)))
+        parts = shared_parts(tile_corners(tiles, side)[by_ring], side)
+        for i, of_tile in zip(by_ring, parts, strict=True):
+            shared.iat[i] = of_tile
+    return tiles.assign(ring=ring, shared=shared)
 
 
 def tile_records(tiles: pd.DataFrame, root: str | os.PathLike, side: float) -> list[dict[str, Any]]:

@@ -56,7 +56,7 @@ def counted_area(table: ObjectTable, min_area_m2: float | None) -> int:
         raise ValueError(f"objects were not counted at a smallest area of {min_area_m2:g} m²; there are {known}")
     return areas.index(min_area_m2)
 
-# %% ../../nbs/scores/11_counts.ipynb #cf413ffd
+# %% ../../nbs/scores/11_counts.ipynb #d36c6cbe
 def slumps_of_pieces(table: ObjectTable) -> tuple[np.ndarray, np.ndarray]:
     "The number of the slump of each piece (pieces,), and of each slump the number of its first tile (slumps,)."
     pieces = [tile.pieces for tile in table.tiles]
@@ -71,7 +71,8 @@ def slumps_of_pieces(table: ObjectTable) -> tuple[np.ndarray, np.ndarray]:
 class TileSums(NamedTuple):
     "Counts of each tile, unweighted, by threshold and smallest area: float64 (tiles, t, a) but for `true` (tiles,)."
 
-    tp: np.ndarray  # slumps found
+    tp: np.ndarray  # slumps found, for recall
+    hits: np.ndarray  # detections that are slumps, for precision: several where a slump is mapped in parts
     fp: np.ndarray  # false detections
     excused: np.ndarray
     true: np.ndarray  # slumps
@@ -93,14 +94,16 @@ def tile_sums(table: ObjectTable, iou=0.3, uncut=False) -> TileSums:
         chosen[number[is_cut]] = False
     tp, true = np.zeros(shape), np.bincount(first[chosen], minlength=shape[0]).astype(float)
     np.add.at(tp, first[chosen], found[chosen])
+    hits = np.stack([tile.hits[..., j] for tile in table.tiles]).astype(float)
     excused = np.stack([tile.excused[..., j] for tile in table.tiles]).astype(float)
-    return TileSums(tp, false, excused, true)
+    return TileSums(tp, tp if uncut else hits, false, excused, true)
 
-# %% ../../nbs/scores/11_counts.ipynb #a6a3cb29
+# %% ../../nbs/scores/11_counts.ipynb #f5f83a62
 class ObjectTotals(NamedTuple):
     "Weighted counts by threshold and smallest area: float64 (t, a) each."
 
-    tp: np.ndarray
+    tp: np.ndarray  # slumps found
+    hits: np.ndarray  # detections that are slumps
     fp: np.ndarray
     fn: np.ndarray  # of all slumps of the floor or more, whatever the smallest area
     excused: np.ndarray
@@ -109,8 +112,8 @@ class ObjectTotals(NamedTuple):
 def object_totals(table: ObjectTable, ratio: float | None = None, iou=0.3, uncut=False) -> ObjectTotals:
     "The totals of all tiles at a ratio and an IoU level."
     sums, weights = tile_sums(table, iou, uncut), object_weights(table, ratio)
-    tp, fp, excused = (np.tensordot(weights, part, 1) for part in sums[:3])
-    return ObjectTotals(tp, fp, weights @ sums.true - tp, excused)
+    tp, hits, fp, excused = (np.tensordot(weights, part, 1) for part in sums[:4])
+    return ObjectTotals(tp, hits, fp, weights @ sums.true - tp, excused)
 
 # %% ../../nbs/scores/11_counts.ipynb #ebe1e338
 class ObjectScores(NamedTuple):
@@ -153,30 +156,31 @@ def recall_above(table: ObjectTable, i: int, k: int, iou: float) -> float:
     is_large = is_large_enough(area, table.grid.areas[k])
     return float(recall_score((found & is_large).sum(), (~found & is_large).sum()))
 
-# %% ../../nbs/scores/11_counts.ipynb #b10a3103
+# %% ../../nbs/scores/11_counts.ipynb #29f8ea09
 def object_scores(
     table: ObjectTable, logit=0.0, iou=0.3, ratio: float | None = None, min_area_m2: float | None = None
 ) -> ObjectScores:
     "ObjectScores at a logit, before temperature; ValueError where it was not counted."
     i, k = counted_threshold(table, logit), counted_area(table, min_area_m2)
-    tp, fp, fn, excused = (float(total[i, k]) for total in object_totals(table, ratio, iou))
+    tp, hits, fp, fn, excused = (float(total[i, k]) for total in object_totals(table, ratio, iou))
+    precision, recall = precision_score(hits, fp), recall_score(tp, fn)
     uncut = object_totals(table, ratio, iou, uncut=True)
     return ObjectScores(
         logit=float(table.grid.logits[i]),
         iou=iou,
-        precision=precision_score(tp, fp),
-        recall=recall_score(tp, fn),
+        precision=precision,
+        recall=recall,
         f1=f1_score(tp, fp, fn),
         tp=tp,
         fp=fp,
         fn=fn,
         weighted=needs_weight(table.n_tiles, ratio, table.negatives),
         excused=excused,
-        precision_if_false=precision_score(tp, fp + excused),
+        precision_if_false=precision_score(hits, fp + excused),
         min_area_m2=table.grid.areas[k],
         precision_by_touch=touch_precision(table, i, k, ratio),
         recall_above_area=recall_above(table, i, k, iou),
-        precision_uncut=float(precision_score(uncut.tp[i, k], uncut.fp[i, k])),
+        precision_uncut=float(precision_score(uncut.hits[i, k], uncut.fp[i, k])),
         recall_uncut=float(recall_score(uncut.tp[i, k], uncut.fn[i, k])),
     )
 
@@ -224,7 +228,7 @@ def tables_by_region(table: ObjectTable) -> dict:
         part.tiles = [table.tiles[i] for i in inside]
     return out
 
-# %% ../../nbs/scores/11_counts.ipynb #b7cc079a
+# %% ../../nbs/scores/11_counts.ipynb #87bab2dd
 def object_rate_intervals(
     table: ObjectTable,
     logit: float,
@@ -237,9 +241,11 @@ def object_rate_intervals(
     "95 % intervals of `precision`, `recall` and `false_per_tile` of the objects, as rate_intervals."
     i, k = counted_threshold(table, logit), counted_area(table, min_area_m2)
     sums = tile_sums(table, iou)
-    tp, fp, excused = (part[:, i, k] for part in sums[:3])
-    counts = (tp, fp, sums.true - tp)
-    return rate_intervals(table.table, *counts, ratio, table.negatives, table.seed, n, seed, maybe_false=excused)
+    tp, hits, fp, excused = (part[:, i, k] for part in sums[:4])
+    options = (ratio, table.negatives, table.seed, n, seed)
+    of_slumps = rate_intervals(table.table, tp, fp, sums.true - tp, *options, maybe_false=excused)
+    of_detections = rate_intervals(table.table, hits, fp, 0 * hits, *options, maybe_false=excused)
+    return of_slumps | {name: of_detections[name] for name in ("precision", "false_per_tile")}
 
 
 def exact_pixel_intervals(

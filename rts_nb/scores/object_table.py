@@ -112,8 +112,16 @@ def add_tables(first: ObjectTable, second: ObjectTable):
     out.table, out.tiles = first.table + second.table, first.tiles + second.tiles
     return out
 
-# %% ../../nbs/scores/10_object_table.ipynb #b7b50215
-THRESHOLD_ARRAYS = ("false", "false_cut", "excused", "touching", "untouching", "pixels")  # thresholds come first
+# %% ../../nbs/scores/10_object_table.ipynb #b73a0cd2
+THRESHOLD_ARRAYS = (
+    "hits",
+    "false",
+    "false_cut",
+    "excused",
+    "touching",
+    "untouching",
+    "pixels",
+)  # thresholds come first
 
 
 def join_thresholds(first: ObjectTable, second: ObjectTable):

@@ -181,7 +181,7 @@ def mapped_share(tp, fp, fn) -> Any:
     "What is predicted over what is true, of counts, numbers or arrays; NaN where nothing is true."
     return np.divide(tp + fp, tp + fn, out=np.full(np.shape(tp), np.nan), where=np.asarray(tp + fn) > 0)
 
-# %% ../../nbs/scores/03_resampling.ipynb #c21a900f
+# %% ../../nbs/scores/03_resampling.ipynb #8b46f454
 def rate_intervals(
     table: TileTable,
     tp: np.ndarray,  # pixels or objects of each tile, unweighted: (tiles,)
@@ -193,18 +193,19 @@ def rate_intervals(
     n=1000,  # resamples
     seed=42,
     maybe_false: np.ndarray | None = None,  # of each tile, excused: the lower ends take them as false
+    fewest_blocks=FEWEST_BLOCKS,
 ) -> dict[str, Interval]:
     "95 % intervals of `rates_of`, `false_per_tile` and `mapped_share` at the ratio, unseen events included."
     weights, rng = tile_weights(table, ratio, negatives, subset_seed), np.random.default_rng(seed)
     use = weights > 0
-    drawn = doubted = drawn_counts(table, tp, fp, fn, ratio, use, n, rng)
+    drawn = doubted = drawn_counts(table, tp, fp, fn, ratio, use, n, rng, fewest_blocks)
     sizes = unseen_events(table, tp, fp, fn, use)
     unseen = [size * rng.exponential(size=n) * (rng.random(n) < 0.5) for size in sizes]
     more_false, more_missed, more_found = drawn.negative_weight * unseen[0], unseen[1], unseen[2]
     if maybe_false is not None and maybe_false.any():
         same_draws = np.random.default_rng(seed)
-        doubted = drawn_counts(table, tp, fp + maybe_false, fn, ratio, use, n, same_draws)
-    unit, numbers = resampling_units(table, use)
+        doubted = drawn_counts(table, tp, fp + maybe_false, fn, ratio, use, n, same_draws, fewest_blocks)
+    unit, numbers = resampling_units(table, use, fewest_blocks)
     n_units = count_units(unit, numbers)
     measured = rates_of(weights @ tp, weights @ fp, weights @ fn)
     worst = rates_of(drawn.tp, doubted.fp + more_false, drawn.fn + more_missed)

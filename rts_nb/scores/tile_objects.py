@@ -47,7 +47,7 @@ class ObjectGrid(NamedTuple):
         "Numbers of thresholds, smallest areas and IoU levels."
         return len(self.logits), len(self.areas), len(self.ious)
 
-# %% ../../nbs/scores/09_tile_objects.ipynb #ec79dba9
+# %% ../../nbs/scores/09_tile_objects.ipynb #891ddaff
 class DetectionRows(NamedTuple):
     "Single detections of a tile, n of them, matched at MATCH_IOU."
 
@@ -63,6 +63,7 @@ class DetectionRows(NamedTuple):
 class TileObjects(NamedTuple):
     "What was counted of one tile, with n labelled objects of the floor or more."
 
+    hits: np.ndarray  # detections that match a slump, but for those that an earlier tile shows: int32 (t, a, i)
     false: np.ndarray  # detections that match no slump and are not excused: int32 (t, a, i)
     false_cut: np.ndarray  # those of them that the border of the tile cuts: int32 (t, a, i)
     excused: np.ndarray  # detections that are neither true nor false: int32 (t, a, i)
@@ -159,7 +160,7 @@ def match_detections(found: Detections, truth: Truth, grid: ObjectGrid) -> Match
     touches = np.bincount(overlaps[0] - 1, minlength=n) > 0
     return Matched(kept, hit, excusable, partner, touches)
 
-# %% ../../nbs/scores/09_tile_objects.ipynb #d0b94b8d
+# %% ../../nbs/scores/09_tile_objects.ipynb #6b6cdc7c
 def match_column(grid: ObjectGrid) -> int:
     "The place of the IoU level that single detections are matched at: MATCH_IOU, else the first."
     return grid.ious.index(MATCH_IOU) if MATCH_IOU in grid.ious else 0
@@ -170,7 +171,9 @@ def rows_of(found: Detections, matched: Matched, number: int, again: np.ndarray,
     hit = matched.hit[:, :, column]
     chosen = matched.kept[:, 0] & ~(again & ~hit.any(1))
     if chosen.sum() > MOST_ROWS:
+        largest = np.argsort(np.where(chosen, -found.pixels, 0), kind="stable")[:MOST_ROWS]
         chosen[:] = False
+        chosen[largest] = True
     excused = matched.excusable & ~hit
     return DetectionRows(
         threshold=np.full(int(chosen.sum()), number, np.int16),
@@ -182,7 +185,7 @@ def rows_of(found: Detections, matched: Matched, number: int, again: np.ndarray,
         excused=excused[chosen],
     )
 
-# %% ../../nbs/scores/09_tile_objects.ipynb #b62ec046
+# %% ../../nbs/scores/09_tile_objects.ipynb #8225a3a4
 def count_at_threshold(
     found: Detections, truth: Truth, number: int, grid: ObjectGrid, out: TileObjects, again: np.ndarray
 ) -> DetectionRows:
@@ -192,6 +195,7 @@ def count_at_threshold(
     excused = kept & ~matched.hit & excusable
     false = kept & ~matched.hit & ~excusable & once
     is_cut = on_border(found.objects)
+    out.hits[number] = (matched.hit & once).sum(0)
     out.excused[number] = (excused & once).sum(0)
     out.false[number] = false.sum(0)
     out.false_cut[number] = false[is_cut].sum(0)
@@ -203,7 +207,7 @@ def count_at_threshold(
     out.found[position[matched.partner[detection] - 1], number, k, j] = True
     return rows_of(found, matched, number, again, match_column(grid))
 
-# %% ../../nbs/scores/09_tile_objects.ipynb #9c214f8f
+# %% ../../nbs/scores/09_tile_objects.ipynb #431482b0
 def join_rows(rows: Sequence[DetectionRows], n_areas: int) -> DetectionRows:
     "The rows of all thresholds, one after the other."
     types: dict[str, type] = dict(threshold=np.int16, pixels=np.int32, score=np.float32)
@@ -220,6 +224,7 @@ def count_objects(pair: MapPair, grid: ObjectGrid, record: dict) -> TileObjects:
     truth, shape = truth_of(pair, grid, record), grid.shape
     n = int(truth.counted.sum())
     out = TileObjects(
+        hits=np.zeros(shape, np.int32),
         false=np.zeros(shape, np.int32),
         false_cut=np.zeros(shape, np.int32),
         excused=np.zeros(shape, np.int32),
