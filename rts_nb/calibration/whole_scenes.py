@@ -6,7 +6,7 @@
 __all__ = ['image_sets', 'outline_name', 'sets_table', 'sets_account', 'scenes_with_truth', 'check_truth_grid', 'predicted_scene',
            'add_scene', 'scene_precision']
 
-# %% ../../nbs/calibration/10_whole_scenes.ipynb #db528a4c
+# %% ../../nbs/calibration/10_whole_scenes.ipynb #ff2f8feb
 import os
 from pathlib import Path
 from typing import Any
@@ -18,14 +18,14 @@ from .thresholds import operating_point
 from ..core.files import DataError, first_line, is_virtual, resolve, show_path
 from ..predict.predictor import Predictor
 from ..predict.views import LIMIT
-from ..scores.average_precision import LOW_LOGIT, WholeImages, average_precision, precision_table
+from ..scores.average_precision import LOW_LOGIT, WholeImages, coco_precision, precision_table
 from ..scores.pixels import sigmoid
 from ..settings.config import load_config
 from ..tiles.layout import IGNORE
 from ..tiles.rasters import ground_pixel_m, list_rasters, open_raster, scene_of
 from ..tiles.reading import open_scene
 
-# %% ../../nbs/calibration/10_whole_scenes.ipynb #df8cdbf7
+# %% ../../nbs/calibration/10_whole_scenes.ipynb #8ca2b65b
 def image_sets(entry: dict[str, Any] | None, min_area_m2: float = 0.0) -> dict[str, WholeImages]:
     """The sets to be filled with images, by name: all that is outlined, and what the map delivers.
 
@@ -47,7 +47,7 @@ def outline_name(logit: float) -> str:
 
 def sets_table(sets: dict[str, WholeImages], n: int = 200) -> pd.DataFrame:
     "COCO's figures of each set, with intervals from `n` resamples."
-    return precision_table({name: average_precision(images, n) for name, images in sets.items()})
+    return precision_table({name: coco_precision(images, n) for name, images in sets.items()})
 
 
 def sets_account(sets: dict[str, WholeImages]) -> str:

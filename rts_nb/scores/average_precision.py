@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FARTHEST', 'SIZE_RANGES', 'LOW_PROBABILITY', 'LOW_LOGIT', 'FEWEST_GROUPS', 'N_DRAWS', 'region_rle', 'Region',
            'regions_of', 'ImageObjects', 'WholeImages', 'annotation', 'as_coco', 'evaluate_images', 'LevelFigures',
-           'level_figures', 'AveragePrecision', 'drawn_images', 'size_figures', 'average_precision', 'describe_figure',
+           'level_figures', 'AveragePrecision', 'drawn_images', 'size_figures', 'coco_precision', 'describe_figure',
            'precision_column', 'precision_table']
 
 # %% ../../nbs/scores/14_average_precision.ipynb #b1fb5644
@@ -222,7 +222,7 @@ def drawn_images(images: Sequence[ImageObjects], n: int, seed: int) -> tuple[str
     numbers = np.arange(len(images))
     return unit, len(groups), (np.repeat(numbers, draw_blocks(rng, of_image)) for _ in range(draws))
 
-# %% ../../nbs/scores/14_average_precision.ipynb #4955ef65
+# %% ../../nbs/scores/14_average_precision.ipynb #741b6864
 def size_figures(measured: LevelFigures, images: Sequence[ImageObjects]) -> dict[str, dict[str, float]]:
     "AP, AP50 and the number of slumps of each size class."
     metres = np.array([region.metres for image in images for region in image.truth])
@@ -235,7 +235,7 @@ def size_figures(measured: LevelFigures, images: Sequence[ImageObjects]) -> dict
     return sizes
 
 
-def average_precision(found: WholeImages, n: int = N_DRAWS, seed: int = 42) -> AveragePrecision:
+def coco_precision(found: WholeImages, n: int = N_DRAWS, seed: int = 42) -> AveragePrecision:
     """COCO's average precision of the detections of whole images, with 95 % intervals from `n` resamples.
 
     The 101 recalls of COCO let AP50 exceed `recall50` by less than 0.01. ValueError where there is no image."""
