@@ -8,7 +8,7 @@ __all__ = ['ALONE', 'COMMON_KEYS', 'SEED_FIGURES', 'FINAL_SEEDS', 'mean_std', 'E
            'missed_targets', 'weighted_ratios', 'repeated_looks', 'report_caveats', 'run_row', 'runs_table',
            'show_seeds']
 
-# %% ../../nbs/experiments/00_seeds.ipynb #06ebf7b9
+# %% ../../nbs/experiments/00_seeds.ipynb #0a7fd521
 import glob
 import json
 import os
@@ -23,8 +23,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..calibration.looks import looks_of, recorded_look
-from ..calibration.thresholds import load_calibration
-from ..core.drawing import describe_commit
+from ..calibration.thresholds import is_reached, load_calibration
+from ..core.drawing import describe_commit, probability_texts
 from ..core.files import RunError, read_text, resolve, show_path, typed_path
 from ..runs.directory import load_run
 from ..settings.config import Config, difference
@@ -140,7 +140,7 @@ def seeds_table(runs: list[EvaluatedRun]) -> pd.DataFrame:
     for ratio in runs[0].look["results"]:
         results = results_at(runs, ratio)
         weighted = " (weighted)" if any(figures["weighted"] for figures in results) else ""
-        missed = "" if all(figures["reachable"] for figures in results) else " *"
+        missed = "" if all(is_reached(figures) for figures in results) else " *"
         column = {name: mean_std([figures[key] for figures in results]) for name, key in SEED_FIGURES.items()}
         columns[f"1:{ratio}{weighted}{missed}"] = column
     return pd.DataFrame(columns)
@@ -154,11 +154,11 @@ def missed_targets(runs: list[EvaluatedRun]) -> list[str]:
     target, unit = runs[0].calibration["target_precision"], runs[0].calibration["precision_of"]
     sentences = []
     for run in runs:
-        missed = [f"1:{ratio}" for ratio, figures in run.look["results"].items() if not figures["reachable"]]
+        missed = [f"1:{ratio}" for ratio, figures in run.look["results"].items() if not is_reached(figures)]
         if missed:
             what = f"the target precision {target} of {unit} on validation at {', '.join(missed)}"
-            stands_in = "the threshold of best precision stands in"
-            sentences.append(f"* seed {run.cfg.seed} did not reach {what}; {stands_in}")
+            stands_in = "the threshold of best precision, or where that is undecided of pixels, stands in"
+            sentences.append(f"* seed {run.cfg.seed} is not known to reach {what}; {stands_in}")
     return sentences
 
 
@@ -196,11 +196,12 @@ def run_row(run: EvaluatedRun) -> dict[str, Any]:
     environment = json.loads(read_text(run.path / "environment.json"))
     ratio = calibration["operating_ratio"]
     entry = calibration["thresholds"][str(ratio)]
-    missed = "" if entry["reachable"] else " *"
+    missed = "" if is_reached(entry) else " *"
+    (threshold,) = probability_texts([entry["threshold"]])
     return {
         "best epoch": f"{metrics['best_epoch']} of {metrics['epochs']}",
         "temperature": f"{calibration['temperature']:.3f}",
-        f"threshold at 1:{ratio}": f"{entry['threshold']:.4f}{missed}",
+        f"threshold at 1:{ratio}": f"{threshold}{missed}",
         "looks at test": len(looks_of(run.path)),
         "hours": f"{metrics['hours']:.2f}",
         "USD": f"{metrics['cost_usd']:.2f}",
