@@ -48,7 +48,8 @@ def touch_interval(table: ObjectTable, entry: dict[str, Any], ratio: float | Non
     i, k = counted_threshold(table, entry["logit"]), counted_area(table, entry["min_area_m2"])
     touching = np.array([tile.touching[i, k] for tile in table.tiles], float)
     untouching = np.array([tile.untouching[i, k] for tile in table.tiles], float)
-    counts = (touching, untouching, np.zeros(len(touching)))
+    slumps = np.array([len(tile.found) for tile in table.tiles], float)
+    counts = (touching, untouching, slumps)  # of a size, for events that were not seen
     return rate_intervals(table.table, *counts, ratio, table.negatives, table.seed, n)["precision"]
 
 # %% ../../nbs/calibration/05_promise.ipynb #1fe3585b

@@ -244,7 +244,7 @@ def object_rate_intervals(
     tp, hits, fp, excused = (part[:, i, k] for part in sums[:4])
     options = (ratio, table.negatives, table.seed, n, seed)
     of_slumps = rate_intervals(table.table, tp, fp, sums.true - tp, *options, maybe_false=excused)
-    of_detections = rate_intervals(table.table, hits, fp, 0 * hits, *options, maybe_false=excused)
+    of_detections = rate_intervals(table.table, hits, fp, sums.true - tp, *options, maybe_false=excused)
     return of_slumps | {name: of_detections[name] for name in ("precision", "false_per_tile")}
 
 
