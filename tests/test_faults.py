@@ -462,6 +462,7 @@ def check(root, figure, capsys):
         config="configs/sample.yaml",
         root=str(root),
         batches=1,
+        overlaps=False,
         figure=str(figure),
         overrides=" ".join(OVERRIDES),
     )
