@@ -22,6 +22,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from ..calibration.look_tables import LOOK_FIGURES
 from ..calibration.looks import looks_of, recorded_look
 from ..calibration.thresholds import is_reached, load_calibration
 from ..core.drawing import describe_commit, probability_texts
@@ -118,15 +119,8 @@ def read_runs(
 
 # %% ../../nbs/experiments/00_seeds.ipynb #234e41ed
 SEED_FIGURES = {
-    "IoU_RTS": "iou",
-    "PR-AUC": "pr_auc",
-    "F1_RTS": "f1",
-    "precision": "precision",
-    "recall": "recall",
-    "object precision": "object_precision",
-    "object recall": "object_recall",
-    "object F1": "object_f1",
-}
+    "IoU_RTS": LOOK_FIGURES["IoU_RTS"]
+} | LOOK_FIGURES  # the primary metric first, as the guide's table has it
 
 
 def results_at(runs: list[EvaluatedRun], ratio: str) -> list[dict[str, Any]]:
