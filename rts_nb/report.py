@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['runs_to_report', 'evaluated_seeds', 'folds_to_report', 'report_summary']
 
-# %% ../nbs/50_report.ipynb #5062ba73
+# %% ../nbs/50_report.ipynb #7e6d68fd
 import os
 from collections.abc import Sequence
 
@@ -17,18 +17,23 @@ from .core.drawing import facts_table
 from .core.files import RunError
 from .experiments.comparison import TrainedRun, read_all
 from .experiments.folds import check_folds
-from .experiments.seeds import EvaluatedRun, read_runs
+from .experiments.seeds import EvaluatedRun, find_paths, read_runs
+from .predict.ensemble import is_ensemble, member_paths
 
-# %% ../nbs/50_report.ipynb #b8835161
+# %% ../nbs/50_report.ipynb #f1831460
 def runs_to_report(runs: str | Sequence[str | os.PathLike] = "") -> list[TrainedRun]:
-    "The runs that are named; without a name the sample run, calibrated and evaluated first if need be."
+    """The runs that are named, or where nothing but ensembles is, their members.
+
+    Without a name the sample run, calibrated and evaluated first if need be."""
     if runs:
-        return read_all(runs)
+        named = find_paths(runs)
+        of_ensembles = [member for path in named if is_ensemble(path) for member in member_paths(path)]
+        return read_all(of_ensembles if named and all(map(is_ensemble, named)) else runs)
     sample = calibrated_run()
     final_evaluation(sample)
     return read_all([sample])
 
-
+# %% ../nbs/50_report.ipynb #05204274
 def evaluated_seeds(runs: list[TrainedRun]) -> list[EvaluatedRun]:
     "The runs as evaluated ones, by seed; empty, with the reason printed, where they do not make one table."
     try:

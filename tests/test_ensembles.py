@@ -10,6 +10,8 @@ from safetensors.numpy import load_file, save_file
 
 from rts_nb.calibrate import calibrate
 from rts_nb.calibration.ensembles import out_of_fold_scores
+from rts_nb.calibration.looks import final_evaluation
+from rts_nb.calibration.passes import score_split
 from rts_nb.calibration.thresholds import caveats, load_calibration, operating_point
 from rts_nb.core.files import RunError, write_json
 from rts_nb.data import make_sample
@@ -149,3 +151,51 @@ def test_seeds_calibrate_on_the_val_split_as_one_run_does(tmp_path):
     assert calibration["tiles"] == of_one["tiles"] and calibration["split_regions"] == of_one["split_regions"]
     assert calibration["temperature"] != of_one["temperature"]
     assert not any("single members" in caveat for caveat in caveats(load_calibration(ensemble)))
+    gain = calibration["gain"]
+    assert gain["of_members"][0] == pytest.approx(score_split(*of_run(first)).histogram.pr_auc(200).value)
+    low, high = gain["pr_auc_gain_ci_low"], gain["pr_auc_gain_ci_high"]
+    assert low <= gain["pr_auc_gain"] <= high and gain["pr_auc_gain"] == pytest.approx(
+        gain["pr_auc"] - np.mean(gain["of_members"])
+    )
+    assert not (ensemble / "training_profile.json").exists()  # its members have none
+
+
+def of_run(run):
+    "What score_split takes to score the val split with a run."
+    return Predictor.from_dir(run), load_config(run / "config.yaml"), run, "val"
+
+
+def test_a_look_with_folds_measures_their_mean_and_what_it_adds(data, copied, tmp_path):
+    before = infer(copied, f"{data}/scenes", tmp_path / "before", min_area_m2=0)
+    look = final_evaluation(copied)
+    assert look["looks"] == 1 and final_evaluation(copied)["looks"] == 1
+    operating = load_calibration(copied)["thresholds"]["200"]
+    scores = score_split(Predictor.from_dir(copied), load_config(copied / "config.yaml"), copied, "test")
+    at = scores.histogram.at_threshold(sigmoid(operating["logit"]), 200)
+    assert look["results"]["200"]["recall"] == pytest.approx(float(at.recall), abs=2e-3)
+    gain = look["gain"]
+    assert gain["pr_auc"] == pytest.approx(scores.histogram.pr_auc(200).value)
+    assert len(gain["of_members"]) == len(gain["objects_of_members"]) == FOLDS
+    after = infer(copied, f"{data}/scenes", tmp_path / "after", min_area_m2=0)
+    assert any("not known before a labelled look" in warning for warning in before["warnings"])
+    assert any("of the mean, on " in warning for warning in after["warnings"])
+    assert not any("not known before a labelled look" in warning for warning in after["warnings"])
+
+
+def test_a_map_of_folds_is_compared_with_what_calibrated_them(data, calibrated, tmp_path):
+    profile = read_json(calibrated / "training_profile.json")
+    scores = out_of_fold_scores(calibrated).histogram
+    assert profile["scores"]["moved"] and len(profile["scores"]["tiles"]) == len(scores.table)
+    log = infer(calibrated, f"{data}/scenes", tmp_path / "map", min_area_m2=0)
+    assert {"red", "green", "blue", "scores"} <= set(log["shift"])
+
+
+def test_reports_say_what_an_ensemble_adds(copied, tmp_path):
+    done = papermill("30_calibrate", tmp_path / "looked.ipynb", run_dir=copied, compare="", evaluate="true")
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = outputs_of(cells_of(tmp_path / "looked.ipynb"))
+    assert "look 1 of 1 of this run" in said and "seconds of networks on these tiles" in said
+    done = papermill("50_report", tmp_path / "report.ipynb", runs=f"{copied.parent}/*")
+    assert done.returncode == 0, done.stderr[-2000:]
+    said = outputs_of(cells_of(tmp_path / "report.ipynb"))
+    assert "ensemble-folds-seed-42" in said and f"{FOLDS} folds" in said and "passes of a window" in said

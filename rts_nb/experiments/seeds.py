@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['ALONE', 'COMMON_KEYS', 'SEED_FIGURES', 'FINAL_SEEDS', 'mean_std', 'EvaluatedRun', 'read_run', 'check_same_config',
-           'check_same_calibration', 'check_alike', 'find_runs', 'read_runs', 'results_at', 'seeds_table',
+           'check_same_calibration', 'check_alike', 'find_paths', 'find_runs', 'read_runs', 'results_at', 'seeds_table',
            'missed_targets', 'weighted_ratios', 'repeated_looks', 'report_caveats', 'run_row', 'runs_table',
            'show_seeds']
 
-# %% ../../nbs/experiments/00_seeds.ipynb #0a7fd521
+# %% ../../nbs/experiments/00_seeds.ipynb #cef63fbd
 import glob
 import json
 import os
@@ -27,6 +27,7 @@ from ..calibration.looks import looks_of, recorded_look
 from ..calibration.thresholds import is_reached, load_calibration
 from ..core.drawing import describe_commit, probability_texts
 from ..core.files import RunError, read_text, resolve, show_path, typed_path
+from ..predict.ensemble import is_ensemble
 from ..runs.directory import load_run
 from ..settings.config import Config, difference
 
@@ -95,14 +96,19 @@ def check_alike(runs: list[EvaluatedRun]) -> None:
     if n > 1:
         raise RunError(f"seed {seed} is there {n} times; report every seed once")
 
-# %% ../../nbs/experiments/00_seeds.ipynb #9cce776b
-def find_runs(runs: str | Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
+# %% ../../nbs/experiments/00_seeds.ipynb #9639ff10
+def find_paths(runs: str | Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
     "The directories that are named or matched; a name that matches nothing stays, so that its error names it."
     wanted = runs.split() if isinstance(runs, str) else list(runs)
     paths: list[str | os.PathLike] = []
     for pattern in wanted:
         paths += sorted(glob.glob(str(resolve(typed_path(pattern))))) or [pattern]
     return paths
+
+
+def find_runs(runs: str | Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
+    "The runs among them: an ensemble is made of runs and is none."
+    return [path for path in find_paths(runs) if not is_ensemble(path)]
 
 
 def read_runs(

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from ..calibration.thresholds import load_calibration
+from ..calibration.ensembles import calibration_of
 from ..core.files import RunError, resolve, show_path
 from rts_nb.mapping.folder import (
     LOG,
@@ -140,7 +140,7 @@ def merge_maps(
     if not Path(resolve(model)).is_dir():
         way_out = "name its folder with model_dir (--model-dir)"
         raise RunError(f"the model of these maps, {model}, is not here; {way_out}")
-    clock, calibration = MapClock(), load_calibration(model)
+    clock, calibration = MapClock(), calibration_of(model)
     check_model(model, calibration, settings)
     least = max(log["min_area_m2"] for _, log in found.values())
     warnings = known_caveats(model, calibration, settings["histogram_matching"], least)

@@ -10,7 +10,7 @@ __all__ = ['negatives_at', 'subset_counts', 'background_weight', 'binned_pixels'
 
 # %% ../../nbs/scores/06_histogram.ipynb #1c224e0d
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -244,23 +244,28 @@ class ScoreHistogram(StratumHistogram):
 # %% ../../nbs/scores/06_histogram.ipynb #b38ae5b1
 def gain_interval(
     first: StratumHistogram,
-    second: StratumHistogram,  # of the same tiles, in the same order
+    second: StratumHistogram | Sequence[StratumHistogram],  # of the same tiles, in the same order; or several of them
     figure: Callable[[Any], float],
     ratio: float | None = None,
     n=200,
     seed=42,
 ) -> Interval:
-    "The 95 % interval of figure(first) - figure(second) on common resamples. ValueError if the tiles differ."
-    if first.table.rows != second.table.rows:
+    """The 95 % interval of figure(first) - figure(second) on common resamples. ValueError if the tiles differ.
+
+    Of several, the mean of their figures is subtracted."""
+    others = list(second) if isinstance(second, Sequence) else [second]
+    if any(other.table.rows != first.table.rows for other in others):
         raise ValueError("these histograms are of different tiles; expected the same ones in the same order")
     use = tiles_in_use(first, ratio)
     unit, numbers = resampling_units(first.table, use)
 
     def gain(times):
-        return figure(coarse_resample(first, times)) - figure(coarse_resample(second, times))
+        of_others = [figure(coarse_resample(other, times)) for other in others]
+        return figure(coarse_resample(first, times)) - float(np.mean(of_others))
 
     drawn = [gain(times) for times in bootstrap_weights(first.table, n, np.random.default_rng(seed), use)]
-    value, centre = figure(first) - figure(second), gain(use.astype(int))
+    value = figure(first) - float(np.mean([figure(other) for other in others]))
+    centre = gain(use.astype(int))
     return interval_from_resamples(value, centre, drawn, unit, count_units(unit, numbers))
 
 # %% ../../nbs/scores/06_histogram.ipynb #1f635231
