@@ -24,6 +24,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell (cat requirements.txt settings.ini setup.py; echo '$(SETTINGS)') | cksum | cut -d' ' -f1)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
+# Reports print what a person waits for: an epoch a line, and of other long jobs a line a minute. papermill's own bar would be drawn over them.
+PAPERMILL := papermill --no-progress-bar --stdout-file -
+PAGES := python -m rts_nb.core.pages
+
 RUN := $(or $(RTS_RUNS),runs)/sample/seed-42
 
 # make seeds CONFIG=configs/baseline.yaml OVERRIDES="loss.name=tversky"
@@ -33,7 +37,7 @@ OVERRIDES ?=
 FOLDS ?=
 SEED ?= 42
 
-.PHONY: help env demo seeds folds test test-all bench gpu lint readme prep notebooks
+.PHONY: help env demo seeds folds html test test-all bench gpu lint readme prep notebooks
 .SILENT:
 
 help: ## what there is to make
@@ -61,11 +65,13 @@ $(STAMP):
 
 demo: $(STAMP) ## sample data, training, calibration and map, with executed notebooks
 	mkdir -p "$(RUN)"/notebooks
-	papermill nbs/20_train.ipynb "$(RUN)"/notebooks/20_train.ipynb -p config configs/sample.yaml
-	papermill nbs/30_calibrate.ipynb "$(RUN)"/notebooks/30_calibrate.ipynb -p run_dir "$(RUN)" -p evaluate true
-	papermill nbs/40_infer.ipynb "$(RUN)"/notebooks/40_infer.ipynb -p model_dir "$(RUN)" -p out_dir "$(RUN)"/map
+	$(PAPERMILL) nbs/20_train.ipynb "$(RUN)"/notebooks/20_train.ipynb -p config configs/sample.yaml
+	$(PAPERMILL) nbs/30_calibrate.ipynb "$(RUN)"/notebooks/30_calibrate.ipynb -p run_dir "$(RUN)" -p evaluate true -p compare none
+	$(PAPERMILL) nbs/40_infer.ipynb "$(RUN)"/notebooks/40_infer.ipynb -p model_dir "$(RUN)" -p out_dir "$(RUN)"/map
 	python -m rts_nb.train --collect "$(RUN)"
-	echo "Done: reports in $(RUN)/notebooks/, model in $(RUN)/, map in $(RUN)/map/."
+	$(PAGES) "$(RUN)"/notebooks
+	python -m rts_nb.experiments.index "$(RUN)" >/dev/null
+	echo "Done. Open this page: $(RUN)/index.html"
 
 # The number of folds of a config, and the folder of its runs.
 define PLAN
@@ -78,7 +84,7 @@ endef
 define TRAINED
 mkdir -p "$$run/notebooks"
 if test -e "$$run/metrics.json" -a -e "$$run/model.safetensors"; then echo "$$what is trained"
-else papermill nbs/20_train.ipynb "$$run/notebooks/20_train.ipynb" -p config '$(CONFIG)' -p overrides '$(OVERRIDES)' -p seed $$seed -p fold $$fold; fi
+else $(PAPERMILL) nbs/20_train.ipynb "$$run/notebooks/20_train.ipynb" -p config '$(CONFIG)' -p overrides '$(OVERRIDES)' -p seed $$seed -p fold $$fold; fi
 endef
 
 seeds: $(STAMP) ## CONFIG=configs/X.yaml: seeds 42, 43, 44 trained, calibrated and reported; what is finished is skipped
@@ -88,10 +94,12 @@ seeds: $(STAMP) ## CONFIG=configs/X.yaml: seeds 42, 43, 44 trained, calibrated a
 	  run="$$folder/seed-$$seed"; what="seed $$seed"
 	  $(TRAINED)
 	  if python -c 'import sys; from rts_nb.calibration.looks import recorded_look; recorded_look(sys.argv[1]) or sys.exit(1)' "$$run" 2>/dev/null; then echo "seed $$seed is calibrated and evaluated"
-	  else papermill nbs/30_calibrate.ipynb "$$run/notebooks/30_calibrate.ipynb" -p run_dir "$$run" -p evaluate true; fi
+	  else $(PAPERMILL) nbs/30_calibrate.ipynb "$$run/notebooks/30_calibrate.ipynb" -p run_dir "$$run" -p evaluate true; fi
 	  python -m rts_nb.train --collect "$$run"
+	  $(PAGES) "$$run/notebooks"
 	done
-	papermill nbs/50_report.ipynb "$$folder/50_report.ipynb" -p runs "$$folder/seed-42 $$folder/seed-43 $$folder/seed-44"
+	$(PAPERMILL) nbs/50_report.ipynb "$$folder/50_report.ipynb" -p runs "$$folder/seed-42 $$folder/seed-43 $$folder/seed-44"
+	$(PAGES) "$$folder/50_report.ipynb"
 	echo "Done: the table is in $$folder/50_report.ipynb"
 
 folds: override OVERRIDES += $(if $(FOLDS),split.folds=$(FOLDS))
@@ -103,11 +111,17 @@ folds: $(STAMP) ## CONFIG=configs/X.yaml FOLDS=5: a run a fold, and every region
 	  run="$$folder/seed-$$seed-fold-$$fold"; what="fold $$fold"; runs="$$runs $$run"
 	  $(TRAINED)
 	  python -m rts_nb.train --collect "$$run"
+	  $(PAGES) "$$run/notebooks"
 	done
 	report="$$folder/50_report-folds-seed-$$seed.ipynb"
-	papermill nbs/50_report.ipynb "$$report" -p runs "$${runs# }"
+	$(PAPERMILL) nbs/50_report.ipynb "$$report" -p runs "$${runs# }"
 	python -c 'import sys; from rts_nb.experiments.folds import print_folds; print_folds(sys.argv[1])' "$${runs# }"
+	$(PAGES) "$$report"
 	echo "Done: the tables are in $$report"
+
+html: $(STAMP) ## NOTEBOOK=out.ipynb: the page of an executed notebook, beside it; of a folder, the pages of all in it
+	if test -z '$(NOTEBOOK)'; then echo 'name an executed notebook: make html NOTEBOOK=runs/sample/seed-42/notebooks/20_train.ipynb' >&2; exit 1; fi
+	$(PAGES) '$(NOTEBOOK)'
 
 # A folder of runs of their own, so that tests neither see nor leave any; and no GPU: what a GPU does is checked by `make gpu`.
 define ISOLATED

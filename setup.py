@@ -27,7 +27,7 @@ setup(
     ],
     url=cfg["git_url"],
     packages=find_packages(include=["rts_nb", "rts_nb.*"]),
-    package_data={"rts_nb": ["templates/*.j2", "data_files/*.csv"]},
+    package_data={"rts_nb": ["templates/**/*", "data_files/*.csv"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
     extras_require={extra: cfg[f"{extra}_requirements"].split() for extra in ("dev", "public", "ray")},

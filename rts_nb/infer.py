@@ -128,7 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         log = map_or_merge(given)
         clock = MapClock()
-        write_page(given.out_dir)
+        write_page(given.out_dir, pixels=given.pixels, scenes=given.scenes)
         add_to_log(given.out_dir, clock)
         print(*closing_lines(log, given.out_dir), sep="\n")
         check_complete(log)

@@ -2,12 +2,23 @@
 
 import json
 import os
+import re
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from programs import cells_of, count_figures, last_line, outputs_of, papermill, read_json, run_program, tracked_run
+from programs import (
+    cells_of,
+    count_figures,
+    last_line,
+    outputs_of,
+    papermill,
+    papermill_command,
+    read_json,
+    run_program,
+    tracked_run,
+)
 
 from rts_nb.data import prepare
 from rts_nb.settings.config import load_config
@@ -27,18 +38,43 @@ RUN_FILES = (
 )
 
 
+EPOCH_LINE = re.compile(
+    r"epoch (?P<epoch>\d+)/(?P<epochs>\d+)  loss (?P<loss>[\d.]+)  PR-AUC at 1:200 (?P<pr_auc>[\d.]+) "
+    r"\(best( (?P<best>[\d.]+))?, epoch (?P<best_epoch>\d+)\)  (?P<usd>[\d.]+) USD  (?P<left>.+ left|last epoch)"
+)
+
+
+def check_epoch_lines(log, metrics):
+    "A log has one line an epoch, in order, and its figures are those of the run's metrics."
+    found = [line for line in log.splitlines() if line.startswith("epoch ")]
+    lines = [EPOCH_LINE.fullmatch(line) for line in found]
+    assert all(lines) and len(lines) == metrics["epochs"], found
+    for number, line in enumerate(lines, 1):
+        validation = metrics["validations"][number - 1]
+        so_far = metrics["validations"][:number]
+        assert (int(line["epoch"]), int(line["epochs"])) == (number, metrics["epochs"])
+        assert line["loss"] == f"{metrics['history'][number - 1]['train_loss']:.3f}"
+        assert line["pr_auc"] == f"{validation['metric']:.3f}"
+        assert (line["best"] or line["pr_auc"]) == f"{max(v['metric'] for v in so_far):.3f}"
+        assert float(line["usd"]) <= metrics["cost_usd"] + 0.005
+    assert int(lines[-1]["best_epoch"]) == metrics["best_epoch"]
+    assert [line["left"] == "last epoch" for line in lines] == [False] * (len(lines) - 1) + [True]
+
+
 def test_train_with_another_seed_leaves_a_report(tmp_path):
     out = tmp_path / "out.ipynb"
-    done = papermill("20_train", out, seed=43)
+    done = run_program(*papermill_command("20_train", out, seed=43), "--no-progress-bar", "--stdout-file", "-")
     assert done.returncode == 0, done.stderr[-2000:]
     run = Path(os.environ["RTS_RUNS"]) / "test" / "seed-43"
+    check_epoch_lines(done.stdout, read_json(run / "metrics.json"))
+    assert "\r" not in done.stdout + done.stderr, "nothing is redrawn in a log"
     for name in RUN_FILES:
         assert (run / name).exists(), name
     text = outputs_of(cells_of(out))
     assert "Val-Realistic 1:1000" in text, "the report shows its table"
     assert count_figures(text) >= 4, "the report shows its figures"
     training = next(cell for cell in cells_of(out) if "run = train_in_report(" in "".join(cell["source"]))
-    assert "boundary handling" in outputs_of([training]), "the pre-flight stands above the bar"
+    assert "boundary handling" in outputs_of([training]), "the pre-flight stands above the epochs"
     assert {path.stem for path in (run / "figures").glob("*.png")} == set(RUN_FIGURES)
     expected = read_json(run / "notebooks" / "expected.json")
     assert expected["20_train"]["path"] == str(out), "the run knows where its report is"

@@ -20,7 +20,8 @@ def test_wheel_holds_every_template_and_table(tmp_path):
     built = subprocess.run([*command, str(source)], capture_output=True, text=True)
     assert built.returncode == 0, built.stderr[-2000:]
     wheel = next(tmp_path.glob("*.whl"))
-    read = [*(ROOT / "rts_nb" / "templates").glob("*.j2"), *(ROOT / "rts_nb" / "data_files").glob("*.csv")]
+    read = [*(ROOT / "rts_nb" / "templates").rglob("*.*"), *(ROOT / "rts_nb" / "data_files").glob("*.csv")]
     expected = {path.relative_to(ROOT).as_posix() for path in read}
-    assert {"rts_nb/templates/map.html.j2", "rts_nb/data_files/public_overlaps.csv"} <= expected
+    named = {"templates/map.html.j2", "templates/map.js", "templates/vendor/ol.js", "templates/report/style.css"}
+    assert {f"rts_nb/{name}" for name in named} <= expected
     assert expected <= set(zipfile.ZipFile(wheel).namelist())

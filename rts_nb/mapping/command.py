@@ -34,6 +34,7 @@ def infer_parser() -> argparse.ArgumentParser:
     small = "smaller detections are dropped and counted (default: as calibrated)"
     out_dir = "the folder of the map; finished scenes in it are not done again"
     others = "drop scenes of the map in out-dir that are not among these"
+    bare = "make map.html without imagery, where its licence forbids passing it on"
     parser = argparse.ArgumentParser(prog=f"python -m {PROGRAM}", description=what)
     parser.add_argument("--model-dir", help="a run directory with calibration.json")
     parser.add_argument("--scenes", "--tile-list", nargs="+", help=scenes)
@@ -45,6 +46,7 @@ def infer_parser() -> argparse.ArgumentParser:
     parser.add_argument("--engine", default="local", choices=ENGINES, help=engine)
     parser.add_argument("--histogram-matching", action="store_true", help=matching)
     parser.add_argument("--anywhere", action="store_true", help="map scenes outside of the Arctic too")
+    parser.add_argument("--no-pixels", dest="pixels", action="store_false", help=bare)
     for option, text in READING.items():
         parser.add_argument(option, default="", help=text)
     return parser

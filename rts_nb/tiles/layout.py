@@ -61,7 +61,7 @@ class DataConfig(Section):
     "Where the tiles are and which of their bands are read."
 
     root: str  # the dataset: a local folder, a mounted bucket, or any path GDAL reads (/vsigs/…, /vsizip/…)
-    source: Literal["tiles", "sample", "public"] = "tiles"  # where root is missing: an error, generate it, import it
+    source: Literal["tiles", "sample", "field", "public"] = "tiles"  # root missing: an error, generate either, import
     tile_size: Annotated[int, pydantic.Field(ge=16, le=8192)] = 512  # pixels
     extra_channels: tuple[str, ...] = ()  # names from EXTRA_CHANNELS, read after R, G, B
     block_km: Annotated[float, pydantic.Field(gt=0, le=5000)] = 25  # side of the squares that resampling draws from

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['GROUND', 'EXTRA_STEPS', 'fractal', 'Ellipse', 'Landscape', 'palette_of', 'paint_slump', 'paint_river', 'paint_lake',
-           'paint_shadow', 'slump_size', 'paint_lookalike', 'paint', 'make_sample']
+           'paint_shadow', 'slump_size', 'paint_lookalike', 'rgb_of', 'extra_bands_of', 'paint', 'sample_tile',
+           'spread_evenly', 'make_sample']
 
 # %% ../../nbs/tiles/03_sample.ipynb #909ba10d
 import dataclasses
@@ -148,12 +149,12 @@ def slump_size(rng: np.random.Generator, pixel: float = 3.0) -> tuple[float, flo
     ratio = rng.uniform(1.1, 1.8)
     return np.sqrt(area * ratio / np.pi), np.sqrt(area / ratio / np.pi)
 
-# %% ../../nbs/tiles/03_sample.ipynb #b0e3a052
-def paint_lookalike(land: Landscape):
-    "Paints one look-alike, drawn at random."
+# %% ../../nbs/tiles/03_sample.ipynb #41d540e0
+def paint_lookalike(land: Landscape, kind: int | None = None):
+    "Paints a look-alike: a floor without a headwall (0), a river (1), a lake (2) or a shadow (3); None draws one."
     rng = land.rng
     spot = rng.uniform([0, 0], [land.h, land.w])
-    kind = rng.integers(4)
+    kind = int(rng.integers(4)) if kind is None else kind
     if kind == 0:
         length, width = slump_size(rng)
         paint_slump(land, Ellipse(spot, length, width, rng.uniform(0, 2 * np.pi)), headwall=False)
@@ -189,12 +190,17 @@ def _colour(land: Landscape, water, relief) -> np.ndarray:
     noise = land.rng.normal(0, 4, (3, land.h, land.w))
     return 255 * colour * land.light * (0.55 + 0.45 * relief / 0.7) + noise
 
-# %% ../../nbs/tiles/03_sample.ipynb #67bdcc83
-def _bands(land: Landscape) -> tuple[np.ndarray, np.ndarray]:
-    "The image (3, h, w) uint8 and the extra bands (4, h, w) float32 of a landscape."
+# %% ../../nbs/tiles/03_sample.ipynb #ea2a2bc1
+def rgb_of(land: Landscape) -> np.ndarray:
+    "The image of a landscape, uint8 (3, h, w)."
+    rgb = _colour(land, land.water * (1 - land.bare), _shaded_relief(land.terrain))
+    return rgb.clip(1, 255).astype("u1")
+
+
+def extra_bands_of(land: Landscape) -> np.ndarray:
+    "The extra bands of a landscape, float32 (4, h, w) in the order of EXTRA_CHANNELS."
     relief = _shaded_relief(land.terrain)
     water = land.water * (1 - land.bare)
-    rgb = _colour(land, water, relief)
     noise = land.rng.normal(0, 0.02, land.greenness.shape)
     ndvi = land.greenness * (1 - land.bare) + 0.08 * land.bare - 0.5 * water + noise
     ndvi = np.clip(ndvi, -0.4, 0.95)
@@ -202,9 +208,9 @@ def _bands(land: Landscape) -> tuple[np.ndarray, np.ndarray]:
     elevation = land.terrain - ndimage.gaussian_filter(land.terrain, 20)
     steps = EXTRA_STEPS[:, None, None]
     extra = np.round(np.stack([ndvi, nir, elevation, relief]) / steps) * steps
-    return rgb.clip(1, 255).astype("u1"), extra.astype("f4")
+    return extra.astype("f4")
 
-# %% ../../nbs/tiles/03_sample.ipynb #8ee7b493
+# %% ../../nbs/tiles/03_sample.ipynb #48b56617
 def paint(
     rng: np.random.Generator,
     h: int,  # pixels of 3 m
@@ -223,8 +229,8 @@ def paint(
         length, width = slump_size(rng)
         shrink = min(1, 0.42 * min(h, w) / length)
         paint_slump(land, Ellipse(spot, length * shrink, width * shrink, rng.uniform(0, 2 * np.pi)))
-    rgb, extra = _bands(land)
-    return rgb, extra, land.label
+    rgb = rgb_of(land)
+    return rgb, extra_bands_of(land), land.label
 
 # %% ../../nbs/tiles/03_sample.ipynb #00b1824e
 def _place(k: int, pitch: float, columns: int = 5) -> tuple[float, float]:
@@ -239,11 +245,13 @@ def _sample_transform(region: int, tile: int, tile_size: int, n_tiles: int):
     x, y = np.add(_place(region, region_pitch), _place(tile, tile_pitch, 10))
     return from_origin(x - 1_500_000, y - 1_200_000, 3, 3)
 
-# %% ../../nbs/tiles/03_sample.ipynb #537fd811
-def _sample_tile(rng, palette, tile_size, positive) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    "Paints a tile with up to two look-alikes and, if positive, one or two slumps; redrawn until its class is right."
+# %% ../../nbs/tiles/03_sample.ipynb #bc27a832
+def sample_tile(
+    rng: np.random.Generator, palette: dict, tile_size: int, positive: bool, most_slumps: int = 2
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    "A tile as of paint, with up to two look-alikes and, if positive, with slumps; redrawn until its class is right."
     while True:
-        slumps = int(positive) * int(rng.integers(1, 3))
+        slumps = int(positive) * int(rng.integers(1, most_slumps + 1))
         lookalikes = int(rng.integers(0, 3))
         rgb, extra, label = paint(rng, tile_size, tile_size, palette, slumps, lookalikes)
         if (label == 1).any() == positive:
@@ -261,7 +269,7 @@ def _sample_region(root, region, seed, tile_size, n_positive, n_negative) -> lis
         positive = k < n_positive
         if not is_written(root, tile_id):
             rng = np.random.default_rng([seed, region, k])
-            rgb, extra, label = _sample_tile(rng, palette, tile_size, positive)
+            rgb, extra, label = sample_tile(rng, palette, tile_size, positive)
             write_tile(root, tile_id, rgb, label, transform, extra)
         uids = [f"S{region:02d}-{k:04d}"] if positive else []
         rows.append(TileRow(tile_id, transform, tile_size, positive, f"Sample {region:02d}", uids))
@@ -278,13 +286,13 @@ def _sample_scenes(root, seed, n_scenes, first_region):
         write_raster(scenes / f"scene_{k}.tif", rgb, transform, compress="lzw")
         write_raster(scenes / "truth" / f"scene_{k}.tif", label[None], transform, compress="lzw")
 
-# %% ../../nbs/tiles/03_sample.ipynb #91f8545c
-def _spread(n: int, n_regions: int) -> list[int]:
+# %% ../../nbs/tiles/03_sample.ipynb #e744e861
+def spread_evenly(n: int, n_regions: int) -> list[int]:
     "n tiles shared among regions, as evenly as possible, the first ones having more."
     share, rest = divmod(n, n_regions)
     return [share + (region < rest) for region in range(n_regions)]
 
-# %% ../../nbs/tiles/03_sample.ipynb #be442cd7
+# %% ../../nbs/tiles/03_sample.ipynb #26d93e39
 def make_sample(
     root: str | os.PathLike,
     seed: int = 42,
@@ -304,7 +312,7 @@ def make_sample(
         negative=n_negative,
         scenes=n_scenes,
     )
-    counts = list(zip(_spread(n_positive, n_regions), _spread(n_negative, n_regions), strict=True))
+    counts = list(zip(spread_evenly(n_positive, n_regions), spread_evenly(n_negative, n_regions), strict=True))
     with prepared_folder(root, plan) as folder:
         rows = []
         for region in progress(range(n_regions), "sample dataset", unit="region"):

@@ -251,7 +251,9 @@ def finish_dataset(
     extra_channels: Sequence[str] = (),  # those that EXTRA has
     report: dict | None = None,  # what was counted on the way, kept in version.json
 ):
-    "Writes version.json, splits.yaml, splits_summary.json and normalization_stats.json of tiles that are on disk."
+    """Writes version.json, splits.yaml, splits_summary.json and normalization_stats.json of tiles that are on disk.
+
+    A splits.yaml that is there is kept."""
     info = dict(
         dataset_version=VERSION,
         tile_size=tile_size,
@@ -261,7 +263,8 @@ def finish_dataset(
     if report:
         info["report"] = report
     write_json(Path(root) / "version.json", info)
-    write_splits(root, seed)
+    if not (Path(root) / "splits.yaml").exists():
+        write_splits(root, seed)
     write_summary(root)
     write_json(Path(root) / "normalization_stats.json", compute_stats(root, load_tiles(root)))
 

@@ -24,7 +24,7 @@ import torch.distributed as dist
 
 from ..core.device import cores_per_process
 from ..core.files import DataError, RunError, atomic, resolve, show_path, write_json
-from ..core.jobs import progress, rank_and_world, seed_everything
+from ..core.jobs import print_line, progress, rank_and_world, seed_everything
 from ..networks.models import load_weights, save_weights
 from ..runs.directory import class_counts, finished, open_run_data, train_pixels
 from ..runs.environment import environment, write_installed
@@ -45,7 +45,7 @@ from .memory import describe_peak, measure_peak, memory_explained
 from .preflight import Check, checks_table, preflight_checks
 from .processes import Stop, all_gather, leave_process_group, tell
 from .schedule import planned_seconds, should_stop
-from .trainer import Trainer, cost_so_far, epoch_row, settings_used
+from .trainer import Trainer, epoch_line, epoch_row, settings_used
 
 # %% ../../nbs/training/07_loop.ipynb #df2d1090
 def delete_old_best(trainer: Trainer, folder: Path) -> None:
@@ -135,7 +135,7 @@ def run_epoch(trainer: Trainer, folder: Path, tracker: Tracker, stop: Stop, bar:
             write_checkpoints(trainer, folder)
 
 # %% ../../nbs/training/07_loop.ipynb #7689dc29
-BAR_FORMAT = "{desc} {percentage:3.0f} %|{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]"
+BAR_FORMAT = "{desc}: {n:.1f} of {total} epochs, {percentage:.0f} %, {remaining} left{postfix}"
 
 
 def has_more_epochs(trainer: Trainer) -> bool:
@@ -146,18 +146,19 @@ def has_more_epochs(trainer: Trainer) -> bool:
     return trainer.cfg.split.has_fixed_epoch or not should_stop(history, trainer.cfg)
 
 
-def run_epochs(trainer: Trainer, folder: Path, tracker: Tracker, stop: Stop, clock: WallClock) -> None:
-    "Epochs until the end of the schedule or of progress; one of several processes prints instead of drawing a bar."
-    epochs, several = trainer.cfg.train.epochs, trainer.world > 1
-    options: dict[str, Any] = dict(initial=trainer.epoch, bar_format=BAR_FORMAT)
-    if several:
+def run_epochs(
+    trainer: Trainer, folder: Path, tracker: Tracker, stop: Stop, clock: WallClock, shown: bool = False
+) -> None:
+    "Epochs until the end of the schedule or of progress; where `shown`, rank 0 prints a line an epoch."
+    options: dict[str, Any] = dict(initial=trainer.epoch, bar_format=BAR_FORMAT, every=600)
+    if trainer.world > 1:
         options["disable"] = True
-    with progress(total=epochs, desc="training", unit="epoch", **options) as bar:
+    with progress(total=trainer.cfg.train.epochs, desc="training", **options) as bar:
         while has_more_epochs(trainer):
             run_epoch(trainer, folder, tracker, stop, bar, clock)
-            cost = cost_so_far(trainer)
-            if several and trainer.leads and not tell("epoch", cost, epoch=trainer.epoch):
-                print(f"epoch {trainer.epoch} of {epochs}: {cost}", flush=True)
+            line = epoch_line(trainer, has_more_epochs(trainer))
+            if shown and trainer.leads and not tell("epoch", line):
+                print_line(line)
     if trainer.leads and stop.asked:
         stop.now(f" after epoch {trainer.epoch}")
 
@@ -419,7 +420,7 @@ def make_trainer(cfg: Config, root, tiles: pd.DataFrame, stats: dict, pretrained
 
 
 def run_training(cfg: Config, run_dir: Path, stop: Stop, fresh=False, show: ShowChecks | None = None) -> None:
-    "Trains, resumes or starts over in a run directory that this process holds; `show` shows the pre-flight."
+    "Trains, resumes or starts over in a run directory that this process holds; with `show`, pre-flight and epochs."
     clock = WallClock()
     if cfg.train.threads:
         torch.set_num_threads(cfg.train.threads)
@@ -438,7 +439,7 @@ def run_training(cfg: Config, run_dir: Path, stop: Stop, fresh=False, show: Show
                 note_resumption(run_dir, trainer, checkpoint)
             if has_more_epochs(trainer):
                 note_memory(run_dir, trainer)
-            run_epochs(trainer, folder, tracker, stop, clock)
+            run_epochs(trainer, folder, tracker, stop, clock, shown=show is not None)
             finish_run(trainer, run_dir, tracker, clock)
     except BaseException as e:
         tracker.set_status("KILLED" if isinstance(e, KeyboardInterrupt) else "FAILED")
