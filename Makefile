@@ -37,7 +37,7 @@ OVERRIDES ?=
 FOLDS ?=
 SEED ?= 42
 
-.PHONY: help env demo seeds folds html test test-all bench gpu lint readme prep notebooks
+.PHONY: help env demo seeds folds html docs test test-all bench gpu lint readme prep notebooks
 .SILENT:
 
 help: ## what there is to make
@@ -122,6 +122,12 @@ folds: $(STAMP) ## CONFIG=configs/X.yaml FOLDS=5: a run a fold, and every region
 html: $(STAMP) ## NOTEBOOK=out.ipynb: the page of an executed notebook, beside it; of a folder, the pages of all in it
 	if test -z '$(NOTEBOOK)'; then echo 'name an executed notebook: make html NOTEBOOK=runs/sample/seed-42/notebooks/20_train.ipynb' >&2; exit 1; fi
 	$(PAGES) '$(NOTEBOOK)'
+
+docs: $(STAMP) ## the site of README, guides and notebooks, in build/site; then: python -m http.server -d build/site
+	mkdir -p build
+	python tools/site.py
+	NO_MKDOCS_2_WARNING=1 mkdocs build --quiet -f build/mkdocs.yml
+	echo "Done. python -m http.server -d build/site shows it at http://localhost:8000"
 
 # A folder of runs of their own, so that tests neither see nor leave any; and no GPU: what a GPU does is checked by `make gpu`.
 define ISOLATED

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['GraticuleLines', 'facts_table', 'describe_commit', 'describe_price', 'is_missing', 'number_text', 'interval_text',
            'probability_text', 'probability_texts', 'round_down', 'format_degrees', 'Bounds', 'square_around',
-           'degrees_transformer', 'degree_fields', 'draw_graticule', 'draw_scale_bar', 'draw_map_frame', 'as_picture',
-           'draw_chip', 'draw_outline', 'draw_area_shares', 'as_jpeg']
+           'degrees_transformer', 'degree_fields', 'label_points', 'draw_graticule', 'draw_scale_bar', 'draw_map_frame',
+           'as_picture', 'draw_chip', 'draw_outline', 'draw_area_shares', 'as_jpeg', 'text_figure']
 
 # %% ../../nbs/core/03_drawing.ipynb #435cd9de
 import functools
@@ -125,11 +125,28 @@ def degree_fields(bounds, crs: str, n=40) -> tuple[np.ndarray, np.ndarray, np.nd
 GraticuleLines = list[tuple[ContourSet, Callable[[float], str]]]
 
 
+def label_points(lines: ContourSet, bounds, across: np.ndarray) -> list[tuple[float, float]]:
+    """Where to label lines, (x, y): of each that crosses the middle of a window, the vertex midway between the others.
+
+    `across` (n, n) is the field of the other lines over the window, in steps between them."""
+    points, last = [], len(across) - 1
+    for path in lines.get_paths():
+        x, y = path.vertices.T
+        u = (x - bounds.left) / (bounds.right - bounds.left)
+        v = (y - bounds.bottom) / (bounds.top - bounds.bottom)
+        is_free = (np.abs(u - 0.5) < 0.38) & (np.abs(v - 0.5) < 0.38) & ((u > 0.4) | (v > 0.2))  # not on the scale bar
+        if is_free.any():
+            steps = across[np.rint(v * last).astype(int), np.rint(u * last).astype(int)]
+            best = np.where(is_free, np.abs(steps % 1 - 0.5), np.inf).argmin()
+            points.append((float(x[best]), float(y[best])))
+    return points
+
+
 def draw_graticule(ax: Axes, bounds, crs: str, n=40, labels=True, color="white") -> GraticuleLines:
     "Draws parallels and meridians over a window; returns, for both, the contours and what names a level."
     x, y, longitude, latitude = degree_fields(bounds, crs, n)
     drawn: GraticuleLines = []
-    for field, hemispheres in ((latitude, "SN"), (longitude, "WE")):
+    for field, other, hemispheres in ((latitude, longitude, "SN"), (longitude, latitude, "WE")):
         step = round_down(np.ptp(field) / 2)
         levels = np.arange(np.ceil(field.min() / step), field.max() / step) * step
         lines = ax.contour(x, y, field, levels, colors=color, linewidths=0.6, linestyles=":")
@@ -137,7 +154,8 @@ def draw_graticule(ax: Axes, bounds, crs: str, n=40, labels=True, color="white")
         name = functools.partial(format_degrees, hemispheres=hemispheres, digits=digits)
         drawn.append((lines, name))
         if labels:
-            ax.clabel(lines, fmt=name, fontsize=8)
+            points = label_points(lines, bounds, other / round_down(np.ptp(other) / 2))
+            ax.clabel(lines, fmt=name, fontsize=8, manual=points)
     return drawn
 
 # %% ../../nbs/core/03_drawing.ipynb #7a0d943b
@@ -198,3 +216,10 @@ def as_jpeg(figure: Figure, dpi=110) -> Image:
     figure.savefig(buffer, format="jpeg", dpi=dpi, pil_kwargs=dict(quality=85))
     plt.close(figure)
     return Image(data=buffer.getvalue(), format="jpeg")
+
+
+def text_figure(text: str) -> Figure:
+    "A low figure that says in words that there is nothing to draw, in place of empty panels."
+    fig = plt.figure(figsize=(4.8, 0.5), dpi=110)
+    fig.text(0.5, 0.5, text, ha="center", va="center", fontsize=10)
+    return fig

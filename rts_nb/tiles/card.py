@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SPLIT_COLORS', 'SPLIT_MARKERS', 'LINE_WIDTHS', 'card_table', 'prevalence_at', 'list_faults', 'card_summary',
-           'show_tile_map', 'show_slump_sizes', 'band_shares', 'show_bands', 'show_tiles']
+           'show_tile_map', 'show_slump_sizes', 'band_shares', 'shared_with_train', 'bands_title', 'show_bands',
+           'show_tiles']
 
 # %% ../../nbs/tiles/14_card.ipynb #c16bdbd5
 import itertools
@@ -112,7 +113,9 @@ def show_tile_map(scan: DatasetScan) -> Figure:
     draw_scale_bar(ax, bounds)
     _draw_split_tiles(ax, tiles)
     ax.set(xlim=(bounds.left, bounds.right), ylim=(bounds.bottom, bounds.top), xticks=[], yticks=[])
-    ax.set(aspect="equal", xlabel=CRS, title=f"{held_back} of {regions} regions are held back for val and test")
+    ax.set(aspect="equal", xlabel=CRS)
+    verb = "is" if held_back == 1 else "are"
+    ax.set_title(f"{held_back or 'None'} of {regions} regions {verb} held back for val and test", fontsize=10)
     ax.legend(fontsize=8, loc="best")
     return fig
 
@@ -126,9 +129,10 @@ def show_slump_sizes(scan: DatasetScan) -> Figure:
         ax.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
         ax.xaxis.set_major_formatter("{x:,.0f}")
         ax.xaxis.set_minor_formatter(NullFormatter())
-        ax.set_title(f"Half of the pieces of RTS are smaller than {scan.pieces['area_m2'].median():,.0f} m²")
+        median = scan.pieces["area_m2"].median()
+        ax.set_title(f"Half of the pieces of RTS are smaller than {median:,.0f} m²", fontsize=10)
     else:
-        ax.set_title("No tile has RTS")
+        ax.set_title("No tile has RTS", fontsize=10)
     return fig
 
 # %% ../../nbs/tiles/14_card.ipynb #c66d1ce2
@@ -172,12 +176,38 @@ def _draw_band(ax: Axes, name: str, of_splits: dict) -> None:
     ax.tick_params(labelsize=8)
 
 # %% ../../nbs/tiles/14_card.ipynb #626beb28
+def shared_with_train(name: str, of_splits: dict) -> dict[str, float]:
+    "Split → the share of its values of a band that lie as those of train do: where both histograms overlap, 0 to 1."
+    if "train" not in of_splits:
+        return {}
+    counts, _, upper = of_splits["train"]
+    edges = _band_edges(name, counts, upper)
+    shares = {split: band_shares(*of_split, edges) for split, of_split in of_splits.items()}
+    train = shares.pop("train")
+    return {split: float(np.minimum(train, share).sum()) for split, share in shares.items()}
+
+
+def bands_title(bands: dict[str, dict]) -> str:
+    "How much the other splits share with train in the band where they share least."
+    shared = [
+        (share, split, name)
+        for name, of_splits in bands.items()
+        for split, share in shared_with_train(name, of_splits).items()
+    ]
+    if not shared:
+        return "Pixel values of every band"
+    share, split, name = min(shared)
+    others = " and ".join(sorted({split for _, split, _ in shared}, reverse=True))
+    return f"Histograms of {others} overlap with train by {int(100 * share)} % or more (least: {split}, {name})"
+
+
 def show_bands(scan: DatasetScan) -> Figure:
     "Histograms of every band by split, in rows of four."
     bands = _band_counts(scan)
-    n_rows = -(-len(bands) // 4)
+    n_rows, columns = -(-len(bands) // 4), min(4, len(bands))
+    size = (max(2 * columns, 6), 2 * n_rows + 0.4)
     fig, axes = plt.subplots(
-        n_rows, 4, figsize=(8, 2 * n_rows + 0.4), dpi=110, layout="constrained", sharey=True, squeeze=False
+        n_rows, columns, figsize=size, dpi=110, layout="constrained", sharey=True, squeeze=False
     )
     for ax, (name, of_splits) in zip(axes.flat, bands.items(), strict=False):
         _draw_band(ax, name, of_splits)
@@ -186,16 +216,18 @@ def show_bands(scan: DatasetScan) -> Figure:
     for ax in axes[:, 0]:
         ax.set_ylabel("% of pixels")
     axes[0, 0].legend(fontsize=8)
-    fig.suptitle("Do val and test look like train? Pixel values of every band", fontsize=10)
+    fig.suptitle(bands_title(bands), fontsize=10)
     return fig
 
 # %% ../../nbs/tiles/14_card.ipynb #81b70682
 def show_tiles(scan: DatasetScan, n: int = 12, seed: int = 0) -> Figure:
-    "A page of n tiles, positive ones above and negative ones below, with outlines."
-    columns = n // 2
-    fig, axes = plt.subplots(2, columns, figsize=(1.7 * columns, 4.2), dpi=110, layout="constrained", squeeze=False)
-    for row_of_axes, positive in zip(axes, (True, False), strict=True):
-        tiles = scan.tiles[scan.tiles["positive"] == positive]
+    "A page of n tiles, positive ones above and negative ones below, with outlines; a kind without tiles has no row."
+    columns, is_positive = n // 2, scan.tiles["positive"].astype(bool)
+    kinds = {"Positive tiles (RTS yellow, ignored dotted)": is_positive, "negative tiles": ~is_positive}
+    rows = {name: scan.tiles[chosen] for name, chosen in kinds.items() if chosen.any()}
+    size = (1.7 * columns, 0.2 + 2 * len(rows))
+    fig, axes = plt.subplots(len(rows), columns, figsize=size, dpi=110, layout="constrained", squeeze=False)
+    for row_of_axes, tiles in zip(axes, rows.values(), strict=True):
         chosen = tiles.sample(min(columns, len(tiles)), random_state=seed)
         for ax, row in itertools.zip_longest(row_of_axes, chosen.itertuples()):
             if row is None:
@@ -203,5 +235,7 @@ def show_tiles(scan: DatasetScan, n: int = 12, seed: int = 0) -> Figure:
                 continue
             tile = read_tile(scan.root, row.Tile_id)
             show_tile(ax, tile["rgb"], tile["label"], f"{row.Tile_id}\n{row.split}")
-    fig.suptitle("Positive tiles (RTS yellow, ignored dotted) and negative tiles", fontsize=10)
+    lacking = [f"no {name.split(' (')[0].lower()}" for name in kinds if name not in rows]
+    shown = " above, ".join(rows) + " below" * (len(rows) > 1)
+    fig.suptitle(", ".join([shown, *lacking]), fontsize=10)
     return fig
