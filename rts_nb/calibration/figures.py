@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['draw_reliability', 'draw_temperature', 'draw_base_rates', 'draw_counts', 'show_reliability', 'deployed_entry',
-           'supported_curve', 'error_bar', 'draw_threshold', 'show_thresholds', 'draw_grid', 'show_grid',
-           'prevalences_to_show', 'show_expected', 'show_tta', 'draw_promised', 'show_look']
+           'supported_curve', 'error_bar', 'draw_threshold', 'thresholds_title', 'show_thresholds', 'draw_grid',
+           'show_grid', 'prevalences_to_show', 'expected_title', 'show_expected', 'show_tta', 'look_title',
+           'draw_promised', 'show_look']
 
 # %% ../../nbs/calibration/09_figures.ipynb #b7fce912
 import os
@@ -18,12 +19,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from .passes import Scores
 from .regions import ratio_at_prevalence
 from .tables import saved_scores
 from .thresholds import FEWEST_TILES, LEAST_RECALL, is_reached
-from ..core.drawing import is_missing, probability_texts
+from ..core.drawing import is_missing, number_text, probability_texts
 from ..scores.curves import Reliability, calibration_error, reliability_curve
 from ..scores.histogram import ScoreHistogram, tiles_found
 from ..scores.operating import cell_counts, choice_counts, grid_figures, has_evidence, may_be_chosen, weights_among
@@ -43,7 +45,7 @@ def draw_temperature(ax: Axes, histogram: ScoreHistogram, temperature: float, ra
     name = f"after: T = {temperature:.2f}, NLL {histogram.nll(temperature, ratio):.5f}"
     draw_reliability(ax, after, "s-", "0", name)
     errors = f"from {calibration_error(before):.4f} to {calibration_error(after):.4f}"
-    ax.set_title(f"At 1:{ratio}, T = {temperature:.2f} takes the error {errors}", fontsize=9)
+    ax.set_title(f"T = {temperature:.2f} at 1:{ratio}: error {errors}", fontsize=9)
 
 
 def draw_base_rates(ax: Axes, histogram: ScoreHistogram, calibration: dict[str, Any]) -> None:
@@ -55,7 +57,9 @@ def draw_base_rates(ax: Axes, histogram: ScoreHistogram, calibration: dict[str, 
         shifted = reliability_curve(pixels, temperature, shift=errors["shift"])
         draw_reliability(ax, plain, f"{mark}--", ".6", f"1:{ratio}: error {errors['after']:.5f}")
         draw_reliability(ax, shifted, f"{mark}-", "0", f"1:{ratio}, shifted: {errors['shifted']:.5f}")
-    ax.set_title("The base rate, which T does not move", fontsize=9)
+    ratio, errors = max(calibration["errors"].items(), key=lambda item: int(item[0]))
+    moved = f"from {errors['after']:.4f} to {errors['shifted']:.4f}"
+    ax.set_title(f"Prior shift at 1:{ratio}: error {moved}", fontsize=9)
 
 # %% ../../nbs/calibration/09_figures.ipynb #4707662e
 def draw_counts(ax: Axes, histogram: ScoreHistogram, temperature: float, ratio: int) -> None:
@@ -127,6 +131,16 @@ def draw_threshold(ax: Axes, scores: Scores, calibration: dict[str, Any], ratio:
     ax.errorbar(entry["recall"], entry["precision"], *bars, fmt=mark, color=".5", lw=1)
 
 
+def thresholds_title(calibration: dict[str, Any]) -> str:
+    "At which ratios the target precision is known to be reached."
+    target, entries = calibration["target_precision"], calibration["thresholds"]
+    reached = [f"1:{ratio}" for ratio, entry in entries.items() if is_reached(entry)]
+    if not reached:
+        return f"Precision {target} is known to be reached at no ratio"
+    where = ", ".join(reached) + (" only" if len(reached) < len(entries) else "")
+    return f"Precision {target} is reached, with most recall, at {where}"
+
+
 def show_thresholds(run_dir: str | os.PathLike) -> Figure:
     "Validation PR curves at every ratio, with the chosen threshold and its intervals on each."
     calibration, scores = saved_scores(run_dir)
@@ -136,7 +150,7 @@ def show_thresholds(run_dir: str | os.PathLike) -> Figure:
     target, unit = calibration["target_precision"], deployed_entry(calibration)["precision_of"]
     ax.axhline(target, color=".8", lw=1)
     ax.set(xlabel=f"recall of {unit}", ylabel=f"precision of {unit}", xlim=(0, 1), ylim=(0, 1.02))
-    ax.set_title(f"The threshold with most recall at precision {target}", fontsize=10)
+    ax.set_title(thresholds_title(calibration), fontsize=10)
     ax.legend(frameon=False, fontsize=8, title="ratio: threshold")
     return fig
 
@@ -174,9 +188,12 @@ def show_grid(run_dir: str | os.PathLike) -> Figure:
         ax.set_title(f"{name} of objects", fontsize=9)
     axes[0].set_ylabel("threshold (logit before temperature)")
     n_allowed = int(allowed.sum())
-    may = f"{n_allowed} of {allowed.size} cells, shaded, may be chosen" if n_allowed else "no cell may be chosen"
-    target = f"{calibration['target_precision']} at 1:{ratio}"
-    fig.suptitle(f"Precision {target}: {may}; the others reach less, or rest on too little", fontsize=10)
+    may = "no cell may be chosen: all reach less, or rest on too little"
+    if n_allowed:
+        may = (
+            f"{n_allowed} of {allowed.size} cells, shaded, may be chosen; the others reach less, or rest on too little"
+        )
+    fig.suptitle(f"Precision {calibration['target_precision']} at 1:{ratio}: {may}", fontsize=10)
     return fig
 
 # %% ../../nbs/calibration/09_figures.ipynb #bb2c1224
@@ -185,6 +202,13 @@ def prevalences_to_show(histogram: ScoreHistogram, calibration: dict[str, Any], 
     stated, of_ratios = calibration["field"]["prevalence"], list(calibration["prevalence"].values())
     highest = min(3 * max(of_ratios), 0.9 * histogram.pixels(1e-6).prevalence)
     return np.unique([*np.geomspace(min(stated, *of_ratios) / 3, highest, n), stated])
+
+
+def expected_title(percent: np.ndarray, precision: list[float]) -> str:
+    "How far the precision of the deployed threshold falls over the prevalences (%) that are drawn, rising."
+    ends = f"{precision[-1]:.2f} at {percent[-1]:.2g} % RTS pixels, {precision[0]:.2f} at {percent[0]:.2g} %"
+    falls = precision[-1] - precision[0] >= 0.01
+    return f"{'The rarer slumps are, the lower precision' if falls else 'Expected precision'}: {ends}"
 
 
 def show_expected(run_dir: str | os.PathLike, n=9) -> Figure:
@@ -198,17 +222,17 @@ def show_expected(run_dir: str | os.PathLike, n=9) -> Figure:
         ratio = ratio_at_prevalence(histogram, prevalence)
         intervals = histogram.threshold_interval(threshold, ratio, calibration["temperature"], 300)
         sure.append(intervals["precision"])
-    fig, ax = plt.subplots(figsize=(5.4, 3.1), dpi=110, layout="constrained")
+    fig, ax = plt.subplots(figsize=(5.8, 3.4), dpi=110, layout="constrained")
     percent, low, high = 100 * prevalences, [i.low for i in sure], [i.high for i in sure]
     ax.fill_between(percent, low, high, color=".88", lw=0, label="95 % interval")
     ax.semilogx(percent, [i.value for i in sure], "k", label="expected")
     for name, prevalence in calibration["prevalence"].items():
         ax.axvline(100 * prevalence, color=".6", lw=0.8, ls=":")
         ax.text(100 * prevalence, 1.03, f"1:{name}", fontsize=8, ha="center")
-    ax.axvline(100 * calibration["field"]["prevalence"], color="k", lw=0.8, ls="--")
-    ax.legend(frameon=False, fontsize=8)
+    ax.axvline(100 * calibration["field"]["prevalence"], color="k", lw=0.8, ls="--", label="stated prevalence")
+    fig.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=8)
     ax.set(xlabel="RTS pixels in the landscape (%)", ylabel="precision of pixels", ylim=(0, 1.1))
-    ax.set_title("The same threshold promises less where slumps are rarer", fontsize=10)
+    fig.suptitle(expected_title(percent, [i.value for i in sure]), fontsize=9)
     return fig
 
 # %% ../../nbs/calibration/09_figures.ipynb #57608b73
@@ -219,15 +243,26 @@ def show_tta(compared: dict[str, dict[str, float]]) -> Figure:
     fig, ax = plt.subplots(figsize=(4.8, 2.9), dpi=110, layout="constrained")
     ax.errorbar(rows.cost, rows.pr_auc_gain, bars, fmt="ko-", capsize=3, lw=1)
     for name, row in rows.iterrows():
-        ax.annotate(f" {name}", (row.cost, row.pr_auc_gain_ci_high), fontsize=8)
-    ax.axhline(0, color=".8", lw=1)
-    ax.margins(0.15)
+        top = (row.cost, row.pr_auc_gain_ci_high)
+        ax.annotate(str(name), top, (0, 5), textcoords="offset points", ha="center", fontsize=8)
+    ax.axhline(0, color=".8", lw=1, zorder=0)
+    ax.margins(0.2)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
     clear = [str(name) for name, row in rows.iterrows() if row.pr_auc_gain_ci_low > 0]
     ax.set(xlabel=f"cost (times {rows.index[0]})", ylabel="gain in PR-AUC")
     ax.set_title(f"Gains clear of chance: {', '.join(clear) or 'none'}", fontsize=10)
     return fig
 
 # %% ../../nbs/calibration/09_figures.ipynb #64159eca
+def look_title(promised: dict[str, Any], found: dict[str, Any], ratio: int, prefix: str) -> str:
+    "Precision and recall at the operating ratio: what was found of what was promised."
+    pairs = [
+        f"{name} {number_text(found[f'{prefix}{name}'], 2)} of {number_text(promised[name], 2)} promised"
+        for name in ("precision", "recall")
+    ]
+    return f"Found at 1:{ratio}: {', '.join(pairs)}"
+
+
 def draw_promised(ax: Axes, pairs: dict[str, tuple[dict, dict]], name: str, found_name: str) -> None:
     "Draws a rate with its interval by ratio, as calibrated (grey) and as found on the test regions (black)."
     for k, (promised, found) in enumerate(pairs.values()):
@@ -235,7 +270,7 @@ def draw_promised(ax: Axes, pairs: dict[str, tuple[dict, dict]], name: str, foun
             if not is_missing(entry[key]):
                 ax.errorbar(k + dx, entry[key], error_bar(entry, key), fmt=mark, color=colour, capsize=3, lw=1.5)
     ax.set_xticks(range(len(pairs)), [f"1:{ratio}" for ratio in pairs])
-    ax.set(ylim=(0, 1.02), xlim=(-0.5, len(pairs) - 0.5), xlabel="ratio of tiles")
+    ax.set(ylim=(-0.03, 1.03), xlim=(-0.5, len(pairs) - 0.5), xlabel="ratio of tiles")
 
 
 def show_look(look: dict[str, Any], calibration: dict[str, Any]) -> Figure:
@@ -250,5 +285,8 @@ def show_look(look: dict[str, Any], calibration: dict[str, Any]) -> Figure:
     axes[0].axhline(calibration["target_precision"], color=".7", lw=1, ls=":")
     axes[0].text(-0.45, calibration["target_precision"] + 0.015, "target", fontsize=8, color=".4")
     handles = [Line2D([], [], marker=mark, color=colour, lw=1.5) for mark, colour in (("s", ".6"), ("o", "0"))]
-    fig.legend(handles, ["promised from validation", "found on the test regions"], loc="outside lower center", ncols=2)
+    labels = ["promised from validation", "found on the test regions"]
+    fig.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    ratio = calibration["operating_ratio"]
+    fig.suptitle(look_title(*pairs[str(ratio)], ratio, prefix), fontsize=10)
     return fig

@@ -131,7 +131,7 @@ def label_points(lines: ContourSet, bounds, across: np.ndarray) -> list[tuple[fl
     `across` (n, n) is the field of the other lines over the window, in steps between them."""
     points, last = [], len(across) - 1
     for path in lines.get_paths():
-        x, y = path.vertices.T
+        x, y = np.asarray(path.vertices).T
         u = (x - bounds.left) / (bounds.right - bounds.left)
         v = (y - bounds.bottom) / (bounds.top - bounds.bottom)
         is_free = (np.abs(u - 0.5) < 0.38) & (np.abs(v - 0.5) < 0.38) & ((u > 0.4) | (v > 0.2))  # not on the scale bar
@@ -174,10 +174,10 @@ def draw_scale_bar(ax: Axes, bounds) -> None:
 # %% ../../nbs/core/03_drawing.ipynb #ea882220
 def draw_map_frame(ax: Axes, bounds, crs: str, **labels) -> None:
     "Turns axes into a map of a window: graticule, scale bar, limits, no ticks; `labels` go to `Axes.set`."
+    frame = dict(xlim=(bounds.left, bounds.right), ylim=(bounds.bottom, bounds.top), xticks=[], yticks=[])
+    ax.set(**frame, aspect="equal", **({"xlabel": crs, "ylabel": ""} | labels))  # first: labels turn with their lines
     draw_graticule(ax, bounds, crs)
     draw_scale_bar(ax, bounds)
-    frame = dict(xlim=(bounds.left, bounds.right), ylim=(bounds.bottom, bounds.top), xticks=[], yticks=[])
-    ax.set(**frame, aspect="equal", **({"xlabel": crs, "ylabel": ""} | labels))
 
 # %% ../../nbs/core/03_drawing.ipynb #10058a42
 def as_picture(bands: np.ndarray) -> np.ndarray:

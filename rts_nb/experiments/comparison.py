@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TrainedRun', 'read_trained', 'read_all', 'describe_difference', 'gain_over', 'describe_interval', 'comparison_row',
-           'comparison_table', 'show_comparison']
+           'comparison_table', 'comparison_title', 'show_comparison']
 
 # %% ../../nbs/experiments/01_comparison.ipynb #98dfbe78
 import os
@@ -100,6 +100,19 @@ def comparison_table(runs: list[TrainedRun]) -> pd.DataFrame:
     return pd.DataFrame({run.name: comparison_row(runs[0], run, ratio) for run in runs}).T
 
 # %% ../../nbs/experiments/01_comparison.ipynb #224e01f1
+def comparison_title(names: list[str], sure: list[Interval]) -> str:
+    "Which run has the highest PR-AUC, and whether the intervals of others overlap its own."
+    best = max(range(len(names)), key=lambda k: sure[k].value)
+    others = [interval for k, interval in enumerate(sure) if k != best]
+    if not others:
+        return f"PR-AUC of {names[best]}: {sure[best].value:.3f}"
+    n = sum(interval.high >= sure[best].low for interval in others)
+    overlap = "no other interval reaches its own"
+    if n:
+        overlap = f"{n} of {len(others)} other intervals {'overlaps' if n == 1 else 'overlap'} its own"
+    return f"{names[best]} has the highest PR-AUC, {sure[best].value:.3f}; {overlap}"
+
+
 def show_comparison(runs: list[TrainedRun]) -> Figure:
     "PR-AUC of every run with its interval, a line each."
     ratio = runs[0].cfg.validation.operating_ratio
@@ -112,6 +125,5 @@ def show_comparison(runs: list[TrainedRun]) -> Figure:
     notes = sorted({epoch_note(run.cfg) for run in runs} - {""})
     label = ", ".join([f"PR-AUC at 1:{ratio} on validation", "95 % interval", *notes])
     ax.set(xlabel=label, xlim=(0, None), ylim=(len(runs) - 0.5, -0.5))
-    best = max(range(len(runs)), key=lambda k: sure[k].value)
-    ax.set_title(f"{runs[best].name} has the highest PR-AUC, {sure[best].value:.3f}", fontsize=10)
+    fig.suptitle(comparison_title([run.name for run in runs], sure), fontsize=10)
     return fig

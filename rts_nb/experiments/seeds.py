@@ -227,11 +227,14 @@ def show_seeds(runs: list[EvaluatedRun]) -> Figure:
     for ax, name in zip(axes, ("PR-AUC", "IoU_RTS"), strict=True):
         for k, ratio in enumerate(ratios):
             values = [figures[SEED_FIGURES[name]] for figures in results_at(runs, ratio)]
-            ax.plot(np.linspace(-0.12, 0.12, len(values)) + k, values, "o", color=".5", ms=4)
+            spread = np.linspace(-0.12, 0.12, len(values)) if len(values) > 1 else np.zeros(1)
+            ax.plot(spread + k, values, "o", color=".5", ms=4, clip_on=False, zorder=3)
             ax.hlines(np.mean(values), k - 0.25, k + 0.25, color="k", lw=2)
+        ax.margins(y=0.1)
         ax.set(ylabel=f"{name} (test)", xlabel="positive : negative tiles", ylim=(0, None))
         ax.set_xticks(range(len(ratios)), [f"1:{ratio}" for ratio in ratios])
     at_first = mean_std([figures["pr_auc"] for figures in results_at(runs, ratios[0])])
     seeds = ", ".join(str(run.cfg.seed) for run in runs)
-    fig.suptitle(f"Seeds {seeds}: PR-AUC {at_first} at 1:{ratios[0]}", fontsize=10)
+    who = f"Seed {seeds}" if len(runs) == 1 else f"Seeds {seeds} (dots; bars: their mean)"
+    fig.suptitle(f"{who}: PR-AUC {at_first} at 1:{ratios[0]}", fontsize=10)
     return fig

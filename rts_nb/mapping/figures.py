@@ -82,11 +82,13 @@ def count_slumps(n: int) -> str:
 
 
 def map_title(n_slumps: int, area_m2: float, n_shown: int, n_scenes: int) -> str:
-    "How many slumps a map has, how large they are together (ha), and which of its scenes are drawn."
-    shown = f"; the {n_shown} scenes with most of {n_scenes}" if n_shown < n_scenes else ""
+    "How many slumps a map has, how large they are together, and which of its scenes are drawn."
+    shown = f"\n({n_shown} of {n_scenes} scenes, with most of them)" if n_shown < n_scenes else ""
     if not n_slumps:
-        return f"No slump was found in {n_scenes} scenes" + (f"; {n_shown} are drawn" if n_shown < n_scenes else "")
-    return f"{count_slumps(n_slumps)}, {area_m2 / 1e4:.1f} ha, outlined in white{shown}"
+        scenes = "1 scene" if n_scenes == 1 else f"{n_scenes} scenes"
+        return f"No slump was found in {scenes}" + (f"; {n_shown} are drawn" if n_shown < n_scenes else "")
+    area = f"{area_m2 / 1e4:,.1f} ha" if area_m2 >= 1e4 else f"{area_m2:,.0f} m²"
+    return f"{count_slumps(n_slumps)}, {area}, outlined in white{shown}"
 
 
 def draw_scene(ax: Axes, out: Path, name: str, scenes: MapScenes, slumps: gpd.GeoDataFrame):
@@ -151,15 +153,17 @@ def show_detection_map(out_dir: str | os.PathLike) -> Figure:
     fig, ax = plt.subplots(figsize=(4.6, 4.6), dpi=110, layout="constrained")
     ax.set_facecolor("0.35")
     boxes.plot(ax=ax, facecolor="0.6", edgecolor="white", linewidth=0.8)
-    centres, dots = boxes.centroid, slumps.centroid
-    # squares of a fixed size: scenes are seen however far apart they lie
+    left, bottom, right, top = boxes.total_bounds
+    window = square_around(left, bottom, right, top)
+    is_small = np.sqrt(boxes.area) < 0.05 * (window.right - window.left)
+    centres, dots = boxes[is_small].centroid, slumps.centroid
+    # squares of a fixed size: small scenes are seen however far apart they lie
     ax.scatter(centres.x, centres.y, s=90, marker="s", c="0.6", edgecolors="white", linewidths=0.8)
     ax.scatter(dots.x, dots.y, s=dot_sizes(slumps), c="black", edgecolors="white", linewidths=0.4, zorder=3)
     dots_note = " (dots by area)" if len(slumps) else ""
     squares = "1 scene (square)" if len(boxes) == 1 else f"{len(boxes)} scenes (squares)"
     title = f"{count_slumps(len(slumps)).capitalize()}{dots_note} in {squares}"
-    left, bottom, right, top = boxes.total_bounds
-    draw_map_frame(ax, square_around(left, bottom, right, top), CRS)
+    draw_map_frame(ax, window, CRS)
     ax.set_title(title, fontsize=10)
     return fig
 
@@ -167,7 +171,7 @@ def show_detection_map(out_dir: str | os.PathLike) -> Figure:
 def format_area_axis(ax: Axes, low: float, high: float) -> None:
     "A logarithmic axis of areas (m²) with whole numbers that do not run into each other."
     ax.set(xscale="log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 30 * low else (1,)))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if high < 30 * low else (1,)))
     ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.xaxis.set_minor_formatter(NullFormatter())
     ax.tick_params(axis="x", labelsize=8)
@@ -176,6 +180,8 @@ def format_area_axis(ax: Axes, low: float, high: float) -> None:
 def draw_area_histogram(ax: Axes, areas: pd.Series, min_area_m2: float) -> None:
     "Draws the number of slumps by area (m²) on a logarithmic axis."
     low, high = (areas.min(), areas.max() * 1.001) if len(areas) else (100, 1e4)
+    if high < 1.5 * low:
+        low, high = low / 1.25, high * 1.25
     ax.hist(areas, list(np.geomspace(low, high, 16)), color="0.6", edgecolor="black", lw=0.5)
     ax.axvline(min_area_m2, color="black", ls=":")
     ax.set(xlabel="area (m²); dotted: smallest kept", ylabel="slumps")
@@ -242,7 +248,7 @@ def extremes_title(groups: list[pd.DataFrame]) -> str:
     "What a figure of the extremes shows."
     n = len(groups[0])
     if not n:
-        return "No slump was found"
+        return "No slump was found in these scenes"
     shown = "The only slump" if n == 1 else f"All {n} slumps, the most certain first"
     if len(groups) > 1:
         shown = f"The {count_slumps(n)} of highest probability above, {len(groups[1])} of lowest below"

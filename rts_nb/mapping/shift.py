@@ -334,11 +334,11 @@ def title_comparison(ax: Axes, name: str, row: dict) -> None:
 
 def shift_takeaway(shift: Shift) -> str:
     "The title of the figure: the verdict, and a line on each check."
-    takeaway = "No more different from training than its regions from each other"
+    takeaway = "No more different from training (grey) than its regions from each other"
     if raised_checks(shift.rows):
-        takeaway = "Shifted against training (bold): the threshold may not hold"
+        takeaway = "Shifted (bold) against training (grey): the threshold may not hold"
     elif not any(check["judged"] for check in shift.checks.values()):
-        takeaway = "Map (line) and training (area)"
+        takeaway = "Map (black) and training (grey): too little to judge by"
     return "\n".join([takeaway, *(describe_check(name, check) for name, check in shift.checks.items())])
 
 # %% ../../nbs/mapping/01_shift.ipynb #a8d1dbe3

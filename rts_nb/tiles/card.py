@@ -182,7 +182,9 @@ def shared_with_train(name: str, of_splits: dict) -> dict[str, float]:
         return {}
     counts, _, upper = of_splits["train"]
     edges = _band_edges(name, counts, upper)
-    shares = {split: band_shares(*of_split, edges) for split, of_split in of_splits.items()}
+    shares = {}
+    for split, (counts, lower, upper) in of_splits.items():
+        shares[split] = band_shares(counts, lower, upper, edges)
     train = shares.pop("train")
     return {split: float(np.minimum(train, share).sum()) for split, share in shares.items()}
 
@@ -206,9 +208,7 @@ def show_bands(scan: DatasetScan) -> Figure:
     bands = _band_counts(scan)
     n_rows, columns = -(-len(bands) // 4), min(4, len(bands))
     size = (max(2 * columns, 6), 2 * n_rows + 0.4)
-    fig, axes = plt.subplots(
-        n_rows, columns, figsize=size, dpi=110, layout="constrained", sharey=True, squeeze=False
-    )
+    fig, axes = plt.subplots(n_rows, columns, figsize=size, dpi=110, layout="constrained", sharey=True, squeeze=False)
     for ax, (name, of_splits) in zip(axes.flat, bands.items(), strict=False):
         _draw_band(ax, name, of_splits)
     for ax in axes.flat[len(bands) :]:
@@ -223,7 +223,7 @@ def show_bands(scan: DatasetScan) -> Figure:
 def show_tiles(scan: DatasetScan, n: int = 12, seed: int = 0) -> Figure:
     "A page of n tiles, positive ones above and negative ones below, with outlines; a kind without tiles has no row."
     columns, is_positive = n // 2, scan.tiles["positive"].astype(bool)
-    kinds = {"Positive tiles (RTS yellow, ignored dotted)": is_positive, "negative tiles": ~is_positive}
+    kinds = {"Positive tiles (RTS yellow, ignored dotted)": is_positive, "Negative tiles": ~is_positive}
     rows = {name: scan.tiles[chosen] for name, chosen in kinds.items() if chosen.any()}
     size = (1.7 * columns, 0.2 + 2 * len(rows))
     fig, axes = plt.subplots(len(rows), columns, figsize=size, dpi=110, layout="constrained", squeeze=False)
@@ -236,6 +236,6 @@ def show_tiles(scan: DatasetScan, n: int = 12, seed: int = 0) -> Figure:
             tile = read_tile(scan.root, row.Tile_id)
             show_tile(ax, tile["rgb"], tile["label"], f"{row.Tile_id}\n{row.split}")
     lacking = [f"no {name.split(' (')[0].lower()}" for name in kinds if name not in rows]
-    shown = " above, ".join(rows) + " below" * (len(rows) > 1)
-    fig.suptitle(", ".join([shown, *lacking]), fontsize=10)
+    shown = "; ".join(rows) if len(rows) < 2 else " above; ".join(rows) + " below"
+    fig.suptitle("; ".join([shown, *lacking]), fontsize=10)
     return fig

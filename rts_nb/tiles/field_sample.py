@@ -39,8 +39,8 @@ def grid_of_region(region: int, n: int, seed: int) -> np.ndarray:
     y = -1_200_000 - REGION_PITCH_M * (region // 5) - PITCH_M * row
     return np.stack([x, y], 1)
 
-# %% ../../nbs/tiles/04_field_sample.ipynb #164cc3a9
-FLOOR_SHARE = 1 / 70  # of negative tiles beyond those that training sees
+# %% ../../nbs/tiles/04_field_sample.ipynb #1667b731
+FLOOR_SHARE = 1 / 200  # of negative tiles beyond those that training sees
 FLOOR, OTHERS = 0, (1, 2, 3)  # kinds of paint_lookalike
 
 
@@ -84,7 +84,7 @@ def plan_regions(n_regions: int, n_positive: int, n_negative: int, ratio: int, s
         background |= dict(zip(inside, spread_evenly(max(missing, 0), len(inside)), strict=True))
     return [RegionPlan(name, positive[name], negative[name], background[name]) for name in names], splits
 
-# %% ../../nbs/tiles/04_field_sample.ipynb #c303aabb
+# %% ../../nbs/tiles/04_field_sample.ipynb #18722900
 MOST_SLUMPS = 3  # in a positive tile
 
 
@@ -104,12 +104,11 @@ def paint_region(root: Path, region: int, plan: RegionPlan, seed: int, size: int
 
 
 def rows_of_region(region: int, plan: RegionPlan, seed: int, size: int) -> list[TileRow]:
-    "The metadata rows of a region's tiles."
+    "The metadata rows of a region's tiles. Slumps have no names: they are told apart by position."
     rows = []
     for k, (x, y) in enumerate(grid_of_region(region, plan.total, seed)):
-        uids = [f"S{region:02d}-{k:04d}"] if k < plan.positive else []
         place = from_origin(x, y, 3, 3)
-        rows.append(TileRow(f"S{region:02d}_{k:04d}", place, size, k < plan.positive, plan.name, uids))
+        rows.append(TileRow(f"S{region:02d}_{k:04d}", place, size, k < plan.positive, plan.name, []))
     return rows
 
 # %% ../../nbs/tiles/04_field_sample.ipynb #92181e64

@@ -145,16 +145,16 @@ def show_pr_curves(run_dir: str | os.PathLike) -> Figure:
     cfg, _ = load_run(run_dir)
     histogram = ScoreHistogram.load(Path(run_dir) / "validation_scores.npz")
     fig, ax = plt.subplots(figsize=(6.4, 3.4), dpi=110, layout="constrained")
-    ratios, areas = (None, *cfg.validation.ratios), {}
+    ratios, areas = (None, *cfg.validation.ratios), dict[int, float]()
     for ratio, style in zip(ratios, itertools.cycle(LINE_STYLES), strict=False):
         curve, auc = histogram.pr_curve(ratio), histogram.pr_auc(ratio).value
-        areas[ratio] = auc
+        if ratio is not None:
+            areas[ratio] = auc
         name = "as it is" if ratio is None else f"1:{ratio}"
         weighted = " (weighted)" if histogram.weighted(ratio) else ""
         ax.plot(curve.recall, curve.precision, "k", ls=style, lw=1, label=f"{name}: {auc:.3f}{weighted}")
     ax.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1.02))
     note = epoch_note(cfg)
-    del areas[None]
     fig.suptitle(pr_title(areas) + (f" ({note})" if note else ""), fontsize=10)
     fig.legend(frameon=False, fontsize=8, title="tiles pos:neg, PR-AUC", loc="outside right center")
     return fig

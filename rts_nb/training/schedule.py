@@ -14,6 +14,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from ..networks.models import ema_decay
 from ..settings.config import Config
@@ -97,9 +98,10 @@ def draw_stopping(ax: Axes, cfg: Config) -> None:
     stop = stopping_epoch(history, cfg)
     if stop:
         ax.axvline(stop, color="k", ls=":", lw=1)
-        ax.annotate(f"stops at {stop}", (stop, 0.05), fontsize=8)
+        side = "right" if stop > cfg.train.epochs / 2 else "left"
+        ax.text(stop, 0.05, f" stops at {stop} ", fontsize=8, ha=side, transform=ax.get_xaxis_transform())
 
-
+# %% ../../nbs/training/00_schedule.ipynb #26293dad
 def show_plan(cfg: Config, n_positive: int, n_negative: int) -> Figure:
     "A figure of all epochs, without training: rates, curriculum, horizon of the average, early stopping."
     epochs = np.arange(1, cfg.train.epochs + 1)
@@ -116,11 +118,16 @@ def show_plan(cfg: Config, n_positive: int, n_negative: int) -> Figure:
     axes[1].step(epochs, ratios, "k", where="mid")
     axes[2].plot(epochs, average_horizon(cfg, steps), "k")
     draw_stopping(axes[3], cfg)
-    titles = ("Learning rates", "Curriculum", "How far the average looks back", "When a run without gain stops")
+    stop = stopping_epoch(saturating_history(cfg), cfg)
+    ends = f"A run without gain stops at epoch {stop}" if stop else "A run without gain trains to the end"
+    longest = f"Up to {max(ratios):g} negatives per positive"
+    titles = ("Learning rates of decoder and encoder", longest, "How far the average looks back", ends)
     labels = ("rate", "negatives per positive", "epochs", "PR-AUC (made up)")
+    axes[1].yaxis.set_major_locator(MaxNLocator(5, integer=True))
     for ax, title, label in zip(axes, titles, labels, strict=True):
         ax.set_title(title, fontsize=10)
         ax.set(xlabel="epoch", ylabel=label)
+        ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     return fig
 
 # %% ../../nbs/training/00_schedule.ipynb #117fa8fd
