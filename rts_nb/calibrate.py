@@ -163,18 +163,23 @@ def as_folds(result: dict[str, Any], scores: Scores, source: FoldScores, model: 
     "The content of calibration.json transferred to the mean of folds; writes the training profile of that mean."
     add_spread(result["thresholds"], source.parts)
     seen = ground_of(source.predictor, model.cfg, model.folder, ground)
+    transferred = transfer(result, seen, model.folder)
     write_ensemble_profile(model.folder, scores.histogram, model.cfg.validation.operating_ratio, seen)
-    return transfer(result, seen, model.folder)
+    return transferred
 
 
 def as_seeds(result: dict[str, Any], scores: Scores, predictor: EnsemblePredictor, model: Model) -> dict[str, Any]:
     "The content of calibration.json with the gain over single seeds; writes the training profile of their mean."
     members = zip(predictor.members, member_paths(model.folder), strict=True)
-    of_members = [score_split(member, load_config(path / "config.yaml"), path, "val") for member, path in members]
+    of_members = [
+        score_split(member, load_config(path / "config.yaml"), path, "val", keep_in=model.folder)
+        for member, path in members
+    ]
     ratio, tiles = model.cfg.validation.operating_ratio, tiles_of_run(model.cfg, prepare(model.cfg.data))
     trained_on = set(tiles.loc[tiles["split"] == "train", "RegionName"])
+    gain = gain_of_mean(scores, of_members, ratio)
     write_ensemble_profile(model.folder, scores.histogram, ratio, trained_on=trained_on)
-    return result | dict(gain=gain_of_mean(scores, of_members, ratio))
+    return result | dict(gain=gain)
 
 
 def as_ensemble(result: dict[str, Any], scores: Scores, source: Any, model: Model, ground: Any) -> dict[str, Any]:

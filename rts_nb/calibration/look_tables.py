@@ -122,8 +122,8 @@ def ensemble_gain_table(calibration: dict[str, Any], look: dict[str, Any] | None
     "What an ensemble adds to a single member, and its price in network time; None, and why, if unknown."
     gain = ensemble_gain(calibration, look)
     if gain is None:
-        folds = "an ensemble of folds: only a look at the test regions can say (evaluate=true)"
-        print(folds if calibration.get("transferred") else "one run, which has no members")
+        members = "calibrated by an earlier version: calibrate again" if look else "a look at the test regions says it"
+        print(members if "members" in calibration else "one run, which has no members")
         return None
     ratio, ends = gain["ratio"], with_interval(gain, "pr_auc_gain")
     rows = {f"PR-AUC at 1:{ratio}": gain_row(gain["of_members"], gain["pr_auc"], ends)}
@@ -133,6 +133,8 @@ def ensemble_gain_table(calibration: dict[str, Any], look: dict[str, Any] | None
         )
     seconds = gain["network_seconds_of_members"]
     price = f"{gain['network_seconds'] / max(np.mean(seconds), 1e-9):.1f} × the time"
-    rows["seconds of networks on these tiles"] = gain_row(seconds, gain["network_seconds"], price)
+    rows["seconds of networks on these tiles, passes of now or before"] = gain_row(
+        seconds, gain["network_seconds"], price
+    )
     print(f"{len(seconds)} members, {gain['split']} tiles, intervals over {gain['n_units']} {gain['unit']}s")
     return pd.DataFrame(rows).T

@@ -152,7 +152,7 @@ def look_entry(scores: Scores, ratio: int, entry: dict[str, Any], precision_of="
     verdict = verdict_on(entry["precision"], sure.value, sure.low, sure.high, sure.n_units)
     return row | dict(unit=sure.unit, n_units=sure.n_units, verdict=verdict.word, units_needed=verdict.units_needed)
 
-# %% ../../nbs/calibration/06_looks.ipynb #2587d366
+# %% ../../nbs/calibration/06_looks.ipynb #84f16153
 def size_rows(scores: Scores, entry: dict[str, Any], n=1000) -> dict[str, dict[str, float]]:
     "Slumps, those found and recall by size, with its interval, at IoU 0.3."
     table = scores.objects.recall_by_size(entry["logit"], 0.3, n, entry["min_area_m2"])
@@ -173,10 +173,12 @@ def gain_on_test(mean: Scores, predictor: EnsemblePredictor, run_dir: Path, entr
     "What the mean of an ensemble adds on the test tiles, as gain_of_mean, from a pass of each member over them."
     at = [entry["logit_of_members"]] if "logit_of_members" in entry else []
     members = zip(predictor.members, member_paths(run_dir), strict=True)
-    scores = [score_split(member, load_config(path / "config.yaml"), path, "test", at) for member, path in members]
+    scores = [
+        score_split(member, load_config(path / "config.yaml"), path, "test", at, run_dir) for member, path in members
+    ]
     return gain_of_mean(mean, scores, ratio, entry)
 
-
+# %% ../../nbs/calibration/06_looks.ipynb #18e4ca59
 def take_look(run_dir: Path, cfg: Config, calibration: dict[str, Any]) -> dict[str, Any]:
     "A pass over the test split and what it found, of an ensemble also its `gain` over single members."
     predictor = calibrated_predictor(run_dir, calibration)

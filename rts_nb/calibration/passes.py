@@ -191,6 +191,7 @@ def score_split(
     run_dir: str | os.PathLike,
     split: str,
     also_at: Sequence[float] = (),  # logits at which objects are counted besides the grid
+    keep_in: Path | None = None,  # whose folder scores/ keeps them; None: the run's own
 ) -> Scores:
     "The scores of a split, from a pass or as an earlier one with the same weights, data and settings left them."
     root, tiles = split_tiles(cfg, run_dir, split)
@@ -198,7 +199,7 @@ def score_split(
     beyond_grid = sorted(set(map(float, also_at)) - set(OBJECT_LOGITS.tolist()))
     if beyond_grid:
         name += f"-{hashlib.sha256(json.dumps(beyond_grid).encode()).hexdigest()[:8]}"
-    stem = Path(run_dir) / "scores" / name
+    stem = Path(keep_in or run_dir) / "scores" / name
     kept = load_scores(stem)
     if kept:
         reused = f"{split}, TTA {predictor.settings.tta}: scores of {kept.info['date']} reused"

@@ -102,7 +102,9 @@ def find_paths(runs: str | Sequence[str | os.PathLike]) -> list[str | os.PathLik
     wanted = runs.split() if isinstance(runs, str) else list(runs)
     paths: list[str | os.PathLike] = []
     for pattern in wanted:
-        paths += sorted(glob.glob(str(resolve(typed_path(pattern))))) or [pattern]
+        matches = sorted(glob.glob(str(resolve(typed_path(pattern)))))
+        is_pattern = glob.has_magic(str(pattern))  # a file beside the runs, such as a report, is none of them
+        paths += [match for match in matches if not is_pattern or os.path.isdir(match)] or [pattern]
     return paths
 
 

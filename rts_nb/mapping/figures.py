@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LEAST_SHOWN', 'CHIPS_A_ROW', 'MapScenes', 'scenes_of_map', 'read_overview', 'slumps_of_scene', 'count_slumps',
-           'map_title', 'draw_scene', 'read_slumps', 'show_map', 'footprints', 'dot_sizes', 'show_detection_map',
-           'format_area_axis', 'draw_area_histogram', 'sizes_title', 'show_detection_sizes', 'read_window',
-           'detection_chip', 'extremes', 'extremes_title', 'show_extremes']
+           'map_title', 'draw_scene', 'read_slumps', 'show_map', 'map_figures', 'footprints', 'dot_sizes',
+           'show_detection_map', 'format_area_axis', 'draw_area_histogram', 'sizes_title', 'show_detection_sizes',
+           'read_window', 'detection_chip', 'extremes', 'extremes_title', 'show_extremes']
 
 # %% ../../nbs/mapping/15_figures.ipynb #b93cadc0
 import dataclasses
@@ -131,7 +131,13 @@ def show_map(out_dir: str | os.PathLike, scenes, n=4) -> Figure:
     fig.suptitle(map_title(len(slumps), slumps["area_m2"].sum(), len(done), n_scenes), fontsize=10)
     return fig
 
-# %% ../../nbs/mapping/15_figures.ipynb #8613dc6c
+# %% ../../nbs/mapping/15_figures.ipynb #0ef4c4df
+def map_figures(run_dir: str | os.PathLike, out_dir: str | os.PathLike) -> str:
+    "How the names of a map's figures in the run directory begin: map for the map in it, with its folder for others."
+    run, out = (Path(resolve(path)).absolute() for path in (run_dir, out_dir))
+    return "map" if out == run / "map" else f"map-{out.parent.name}-{out.name}"
+
+
 def footprints(out_dir: str | os.PathLike) -> gpd.GeoSeries:
     "The boxes of all scenes of a map, by name."
     out, boxes = Path(resolve(out_dir)), {}

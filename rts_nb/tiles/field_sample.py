@@ -18,7 +18,7 @@ import pandas as pd
 import yaml
 from rasterio.transform import from_origin
 
-from ..core.files import atomic, resolve
+from ..core.files import ConfigError, atomic, resolve
 from ..core.jobs import ordered_map, progress
 from .layout import TileRow, is_written, prepared_folder, write_metadata, write_raster, write_tile
 from .sample import Landscape, paint, paint_lookalike, palette_of, rgb_of, sample_tile, spread_evenly
@@ -82,7 +82,12 @@ def plan_regions(n_regions: int, n_positive: int, n_negative: int, ratio: int, s
         inside = splits[split]
         missing = sum(ratio * positive[name] - negative[name] for name in inside)
         background |= dict(zip(inside, spread_evenly(max(missing, 0), len(inside)), strict=True))
-    return [RegionPlan(name, positive[name], negative[name], background[name]) for name in names], splits
+    plans = [RegionPlan(name, positive[name], negative[name], background[name]) for name in names]
+    side = int(np.ceil(np.sqrt(max(plan.total for plan in plans))))
+    if (side + 1) * PITCH_M > REGION_PITCH_M:
+        found = f"a region of this sample would have {side**2} places of {PITCH_M:g} m"
+        raise ConfigError(f"{found}, and touch the next: take fewer positive tiles, or a ratio below {ratio}")
+    return plans, splits
 
 # %% ../../nbs/tiles/04_field_sample.ipynb #18722900
 MOST_SLUMPS = 3  # in a positive tile
@@ -138,6 +143,10 @@ def make_field_sample(
     ratio: int = 200,  # negatives for each positive, in val and in test
 ) -> Path:
     "Writes the sample dataset, RGB alone, with three neighbouring scenes, and gives its root; DataError if it exists."
+    if 3 * tile_size > PITCH_M:
+        raise ConfigError(
+            f"tile_size is {tile_size}; expected at most {PITCH_M / 3:g} pixels, so that tiles keep apart"
+        )
     plan = dict(source="field", seed=seed, tile_size=tile_size, regions=n_regions, counts=list(counts), ratio=ratio)
     plans, splits = plan_regions(n_regions, *counts, ratio, seed)
     with prepared_folder(root, plan) as folder:
