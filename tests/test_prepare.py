@@ -212,7 +212,7 @@ def test_data_of_a_config_that_do_not_fit(laid_out, given, says):
 @pytest.mark.parametrize(
     "given, says",
     [
-        (dict(source="planet"), "source 'planet' is unknown; there are 'sample', 'public', 'scenes' and 'tiles'"),
+        (dict(source="planet"), "source 'planet' is unknown; there are sample, field, public, scenes, tiles"),
         (dict(source="scenes", root="x", scenes="nowhere/*.tif"), "source 'scenes' needs scenes and polygons"),
         (
             dict(source="scenes", root="x", scenes="nowhere/*.tif", polygons="nowhere.gpkg"),
