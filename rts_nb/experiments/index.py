@@ -5,18 +5,15 @@
 # %% auto #0
 __all__ = ['CHAPTERS', 'Chapter', 'relative', 'RunFiles', 'read_run_files', 'training_chapter', 'calibration_chapter',
            'look_chapter', 'RunMap', 'map_of_run', 'map_chapter', 'truth_chapter', 'with_files', 'chapters_of',
-           'page_text', 'write_index', 'main']
+           'write_index', 'main']
 
-# %% ../../nbs/experiments/04_index.ipynb #af9a9420
-import importlib.resources
+# %% ../../nbs/experiments/04_index.ipynb #52c0a78a
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import jinja2
 
 from ..calibration.look_tables import look_verdict
 from ..calibration.looks import recorded_look
@@ -26,6 +23,7 @@ from ..core.drawing import interval_text
 from ..core.files import RTSError, atomic, first_line, is_virtual, resolve, show_path
 from ..mapping.figures import map_figures
 from ..mapping.folder import LOG, map_path
+from ..mapping.page import load_template, read_template
 from ..mapping.truth import map_against_truth, truth_title
 from ..runs.directory import load_run
 from ..settings.config import load_config
@@ -193,7 +191,7 @@ def truth_chapter(run: RunFiles) -> Chapter | None:
         figures={"known slumps of the scenes that are found": found, "detections there that are false": false},
     )
 
-# %% ../../nbs/experiments/04_index.ipynb #e47dbf5b
+# %% ../../nbs/experiments/04_index.ipynb #eadad2f3
 CHAPTERS: list[Callable[[RunFiles], Chapter | None]] = [
     training_chapter,
     calibration_chapter,
@@ -216,22 +214,16 @@ def chapters_of(run: RunFiles) -> list[Chapter]:
     return [with_files(chapter, run.folder) for chapter in shown if chapter]
 
 
-def page_text(name: str) -> str:
-    "A file of this package's templates."
-    return importlib.resources.files("rts_nb").joinpath("templates", name).read_text(encoding="utf-8")
-
-
 def write_index(run_dir: str | os.PathLike) -> Path:
     "Writes index.html into the directory of a finished run: the page to begin with; its path."
     run = read_run_files(run_dir)
     chapters = chapters_of(run)
     cfg = load_config(run.folder / "config.yaml")
     figures = {name: value for chapter in chapters for name, value in chapter.figures.items()}
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    page = environment.from_string(page_text("run.html.j2")).render(
+    page = load_template("run.html.j2").render(
         title=f"{cfg.name}, seed {cfg.seed}",
         network=f"{cfg.model.architecture} / {cfg.model.encoder} on {cfg.data.root}",
-        style=page_text("report/style.css"),
+        style=read_template("report/style.css"),
         chapters=chapters,
         figures=figures,
     )
