@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['Degrees', 'Factors', 'Variances', 'EDGE', 'Width', 'AugmentConfig', 'Elastic', 'shrink_label', 'Downscale',
-           'geometric', 'Noise', 'radiometric', 'seed_each', 'Augment', 'BoundaryConfig', 'boundary_strip',
-           'boundary_distance', 'soften']
+           'geometric', 'Noise', 'trivial_colour', 'radiometric', 'seed_each', 'Augment', 'BoundaryConfig',
+           'boundary_strip', 'boundary_distance', 'soften']
 
 # %% ../../nbs/tiles/15_augment.ipynb #13909e9f
 from functools import partial
@@ -56,6 +56,7 @@ class AugmentConfig(Section):
     clahe_grid: Annotated[int, pydantic.Field(ge=1, le=64)]  # cells a side
     clahe_p: Fraction
     hue: Annotated[float, pydantic.Field(ge=0, le=0.5)] = 0.0  # largest turn of the colour circle, with the saturation
+    trivial_p: Fraction = 0.0  # one random change of colour at a random strength (TrivialAugment)
 
 # %% ../../nbs/tiles/15_augment.ipynb #02aa786f
 class Elastic(A.ElasticTransform):
@@ -138,6 +139,26 @@ class Noise(A.ImageOnlyTransform):
     def apply(self, img: np.ndarray, noise: np.ndarray, **params) -> np.ndarray:
         return cv2.add(img, noise, dtype=cv2.CV_8U)
 
+# %% ../../nbs/tiles/15_augment.ipynb #e5232537
+def trivial_colour(p: float) -> A.OneOf:
+    "One change of brightness, gain, gamma, contrast, saturation, hue, balance, sharpness or depth, at a random strength."
+    return A.OneOf(
+        [
+            A.NoOp(p=1),
+            A.RandomBrightnessContrast(brightness_limit=(0, 0.25), contrast_limit=0, p=1),
+            A.RandomBrightnessContrast(brightness_limit=0, contrast_limit=(-0.5, 0.5), p=1),  # a gain: black stays black
+            A.RandomGamma(gamma_limit=(60, 160), p=1),
+            A.ColorJitter(brightness=(1, 1), contrast=(0.5, 1.5), saturation=(1, 1), hue=(0, 0), p=1),
+            A.ColorJitter(brightness=(1, 1), contrast=(1, 1), saturation=(0, 2), hue=(0, 0), p=1),
+            A.ColorJitter(brightness=(1, 1), contrast=(1, 1), saturation=(1, 1), hue=(-0.1, 0.1), p=1),
+            A.RGBShift(r_shift_limit=20, g_shift_limit=20, b_shift_limit=20, p=1),
+            A.Sharpen(alpha=(0, 0.5), p=1),
+            A.GaussianBlur(blur_limit=0, sigma_limit=(0.1, 1.2), p=1),
+            A.Posterize(num_bits=(4, 7), p=1),
+        ],
+        p=p,
+    )
+
 # %% ../../nbs/tiles/15_augment.ipynb #450d9498
 def radiometric(cfg: AugmentConfig) -> list[A.ImageOnlyTransform]:
     "The transforms that change colours, in order."
@@ -154,6 +175,7 @@ def radiometric(cfg: AugmentConfig) -> list[A.ImageOnlyTransform]:
         saturation_and_hue,
         Noise(cfg.noise_variance, cfg.noise_p),
         A.CLAHE(clip_limit=cfg.clahe_clip, tile_grid_size=(cfg.clahe_grid, cfg.clahe_grid), p=cfg.clahe_p),
+        *([trivial_colour(cfg.trivial_p)] if cfg.trivial_p else []),
     ]
 
 # %% ../../nbs/tiles/15_augment.ipynb #fda3b803

@@ -1,0 +1,438 @@
+"""Screens levers of the public recipe, side by side: `python bench/levers.py OUT_DIR --jobs 2 base crop-224 …`.
+
+Each lever is one difference from `configs/public.yaml` (LEVERS below). A lever is trained on the images of the train and
+val regions outside one fold, for a number of optimiser steps, and scored on the whole images of that fold: PR-AUC over
+all pixels, best IoU, objects at IoU 0.3. Images are kept in memory and cut at random, so that a step costs what network
+and augmentation cost; a training of the package itself adds nothing that would change a figure. The test regions are
+never read. Each lever leaves `OUT_DIR/NAME-FOLD-SEED.npz` with counts by block, from which `--table` makes the paired
+differences to `base` with their intervals.
+"""
+
+import argparse
+import dataclasses
+import json
+import multiprocessing
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from rts_nb.losses import build_loss
+from rts_nb.networks.models import build_model, make_ema, parameter_groups
+from rts_nb.predict.views import tta_logits
+from rts_nb.scores.objects import match_objects
+from rts_nb.settings.config import load_config
+from rts_nb.tiles.augment import Augment, soften
+from rts_nb.tiles.folds import choose_folds
+from rts_nb.tiles.layout import IGNORE, load_tiles
+from rts_nb.tiles.public import find_public_images, image_of_tiles, read_public_image, tile_starts
+from rts_nb.training.schedule import learning_rates
+
+PIXEL_M2 = 16.0  # of these images, 4 m
+MIN_AREA_M2 = 300.0
+THRESHOLDS = np.array([0.3, 0.5, 0.7, 0.85, 0.95])
+EDGES = np.linspace(-14, 14, 2001)  # of the logits that are counted
+
+
+@dataclasses.dataclass(frozen=True)
+class Lever:
+    "What is changed against `configs/public.yaml`, and how training windows are cut."
+
+    overrides: str = ""  # of the config
+    cut: str = "random"  # random: anywhere in an image | rts: every other one around a slump | fixed: the cut of the import
+    crop: int = 160  # pixels a side
+    batch: int = 16
+    steps: float = 1.0  # times those of the command
+    zoom: float = 1.0  # images are enlarged by this before the network
+    own_light: bool = False  # each image by its own mean and spread
+    instances: float = 0.0  # Dice of every slump by itself, this much of it
+    salt: int = 0  # added to the seed
+
+
+NO_COLOURS = "augment.brightness_p=0 augment.contrast_p=0 augment.saturation_p=0"
+LITE = "model.encoder=tu-tf_efficientnet_lite{0} model.encoder_weights=weights/lite{0}.safetensors"
+LEVERS: dict[str, Lever] = {
+    "base": Lever(),
+    "again": Lever(salt=1),
+    "again-2": Lever(salt=2),
+    "fixed": Lever(cut="fixed"),
+    "rts": Lever(cut="rts"),
+    "crop-128": Lever(crop=128, batch=25),
+    "crop-224": Lever(crop=224, batch=8),
+    "crop-288": Lever(crop=288, batch=5),
+    "crop-224-wide": Lever(crop=224),  # twice the pixels of a step
+    "zoom-1.6": Lever(zoom=1.6, batch=6),
+    "zoom-2": Lever(zoom=2, batch=4),
+    "zoom-2-wide": Lever(zoom=2),  # four times the pixels of a step
+    "long": Lever(steps=2),
+    "batch-8": Lever(batch=8, steps=2),
+    "boundary-2": Lever("boundary.boundary_handling=ignore boundary.boundary_ignore_width=2"),
+    "trivial": Lever("augment.trivial_p=1"),
+    "trivial-alone": Lever(f"augment.trivial_p=1 {NO_COLOURS}"),
+    "colours-none": Lever(NO_COLOURS),
+    "colours-half": Lever("augment.brightness=0.06 augment.contrast=0.2 augment.saturation=0.35 augment.hue=0.03"),
+    "scale-0.2": Lever("augment.scale=0.2"),
+    "scale-0.6": Lever("augment.scale=0.6"),
+    "rotate-45": Lever("augment.rotate=45"),
+    "elastic": Lever("augment.elastic_p=0.3"),
+    "dice-per-image": Lever("loss.per_image=true"),
+    "instances": Lever(instances=0.5),
+    "focal-alone": Lever("loss.name=focal"),
+    "tversky": Lever("loss.name=tversky"),
+    "bce": Lever("loss.name=balanced_bce loss.mode=sqrt"),
+    "lite1": Lever(LITE.format(1)),
+    "lite2": Lever(LITE.format(2)),
+    "unetplusplus": Lever("model.architecture=unetplusplus"),
+    "decoder-wide": Lever("model.decoder_channels=null"),
+    "fpn": Lever("model.architecture=fpn model.decoder_channels=null"),
+    "deeplab": Lever("model.architecture=deeplabv3plus model.decoder_channels=null"),
+    "encoder-rate-1": Lever("lr.backbone_lr_multiplier=1"),
+    "encoder-rate-0.5": Lever("lr.backbone_lr_multiplier=0.5"),
+    "rate-1e-3": Lever("lr.base_lr=1e-3"),
+    "rate-4e-3": Lever("lr.base_lr=4e-3"),
+    "average-0.999": Lever("ema.decay=0.999"),
+    "average-0.98": Lever("ema.decay=0.98"),
+    "decay-0.01": Lever("optimizer.weight_decay=0.01"),
+    "decay-0.2": Lever("optimizer.weight_decay=0.2"),
+    "dropout-0.3": Lever("model.dropout=0.3"),
+    "own-light": Lever(own_light=True),
+}
+
+
+def lever_of(name: str) -> Lever:
+    "The lever of a name, or several joined by +, each giving what it changes."
+    changed: dict = {}
+    texts = []
+    for part in name.split("+"):
+        lever = LEVERS[part]
+        texts.append(lever.overrides)
+        fields = {k: v for k, v in vars(lever).items() if k != "overrides" and v != getattr(Lever(), k)}
+        changed |= fields
+    return Lever(" ".join(filter(None, texts)), **changed)
+
+
+def fold_table(folds: int) -> pd.DataFrame:
+    "One row an image of train and val: its block and fold, from the dataset of configs/public.yaml."
+    cfg = load_config("configs/public.yaml")
+    tiles = load_tiles(cfg.data.root, cfg.data.block_km)
+    regions = choose_folds(tiles, 4.0 * cfg.data.tile_size, folds, cfg.seed)
+    fold_of = {region: fold for fold, of_fold in enumerate(regions) for region in of_fold}
+    tiles = tiles.assign(image=image_of_tiles(tiles), fold=tiles["RegionName"].map(fold_of))
+    seen = tiles[tiles["split"].isin(["train", "val"])]
+    return seen.groupby("image").agg(block=("block", "first"), fold=("fold", "first")).astype({"fold": int}).reset_index()
+
+
+def read_images(names) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    folder = find_public_images()
+    images = {}
+    for name in names:
+        rgb, truth = read_public_image(folder, folder / "images" / f"{name}.jpg")
+        images[name] = np.ascontiguousarray(rgb), np.where(rgb.any(0), truth, IGNORE).astype("u1")
+    return images
+
+
+class Windows(Dataset):
+    "Augmented windows of images; item k of a seed is always the same."
+
+    def __init__(self, images, lever: Lever, cfg, seed: int, n: int):
+        self.images = list(images.values())
+        self.lever, self.cfg, self.seed, self.n = lever, cfg, seed, n
+        self.augment = Augment(cfg.augment, lever.crop)
+        self.reach = lever.crop // 2 if lever.cut == "fixed" else int(1.5 * lever.crop) // 2
+
+    def __len__(self):
+        return self.n
+
+    def centre(self, rng, label) -> tuple[int, int]:
+        "Where a window is cut: row and column of its middle."
+        size, half = self.lever.crop, self.lever.crop // 2
+        if self.lever.cut == "fixed":
+            return tuple(int(rng.choice(tile_starts(n, size))) + half for n in label.shape)
+        if self.lever.cut == "rts" and rng.random() < 0.5 and (label == 1).any():
+            row, column = np.argwhere(label == 1)[rng.integers((label == 1).sum())]
+            jitter = rng.integers(-half // 2, half // 2 + 1, 2)
+            middle = row + jitter[0], column + jitter[1]
+        else:
+            middle = rng.integers(0, label.shape[0]), rng.integers(0, label.shape[1])
+        inside = [np.clip(m, min(half, n // 2), max(n - half, n // 2)) for m, n in zip(middle, label.shape)]
+        return int(inside[0]), int(inside[1])
+
+    def __getitem__(self, k):
+        rng = np.random.default_rng([self.seed, k])
+        rgb, label = self.images[self.order(k)]
+        y, x = self.centre(rng, label)
+        r = self.reach
+        pad = dict(mode="constant")
+        wide = np.pad(rgb, ((0, 0), (r, r), (r, r)), **pad)[:, y : y + 2 * r, x : x + 2 * r]
+        wide_label = np.pad(label, r, constant_values=IGNORE)[y : y + 2 * r, x : x + 2 * r]
+        sample = dict(rgb=wide, extra=np.zeros((0, *wide_label.shape), "f4"), label=wide_label)
+        sample = self.augment(sample, int(rng.integers(2**31)))
+        target = soften(sample["label"], self.cfg.boundary)[None]
+        objects = np.zeros((1, 1, 1), "i4")
+        if self.lever.instances:
+            objects = cv2.connectedComponents((sample["label"] == 1).astype("u1"))[1][None].astype("i4")
+        return np.ascontiguousarray(sample["rgb"]), target, objects
+
+    def order(self, k):
+        "Which image item k shows: each once before any comes again."
+        n = len(self.images)
+        return int(np.random.default_rng([self.seed, 7, k // n]).permutation(n)[k % n])
+
+
+def one_thread(_):
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+
+
+def normalised(x: torch.Tensor, lever: Lever, stats) -> torch.Tensor:
+    x = x.float()
+    if lever.own_light:
+        known = x.amax(1, keepdim=True) > 0
+        n = known.sum((2, 3), keepdim=True).clamp(min=1)
+        mean = (x * known).sum((2, 3), keepdim=True) / n
+        spread = (((x - mean) ** 2 * known).sum((2, 3), keepdim=True) / n).sqrt().clamp(min=8)
+        return (x - mean) / spread * known
+    mean, std = (torch.as_tensor(v, device=x.device).view(1, 3, 1, 1) for v in stats)
+    return (x - mean) / std
+
+
+def logits_of(model, x, lever: Lever, stats) -> torch.Tensor:
+    "Logits (N, 1, H, W) of raw images, in float32."
+    x = normalised(x, lever, stats)
+    size = x.shape[-2:]
+    if lever.zoom != 1:
+        wide = [round(n * lever.zoom / 32) * 32 for n in size]
+        x = torch.nn.functional.interpolate(x, size=wide, mode="bilinear", align_corners=False)
+    y = model(x.contiguous(memory_format=torch.channels_last)).float()
+    return y if lever.zoom == 1 else torch.nn.functional.interpolate(y, size=size, mode="bilinear", align_corners=False)
+
+
+def instance_dice(logits, target, objects) -> torch.Tensor:
+    "1 - Dice of each slump with the ground nearer to it than to others, averaged over slumps: small ones count as much."
+    p = logits.sigmoid() * (target != IGNORE)
+    losses = []
+    for k in range(len(objects)):
+        for number in range(1, int(objects[k].max()) + 1):
+            own = objects[k] == number
+            near = torch.nn.functional.max_pool2d(own[None].float(), 15, 1, 7)[0] > 0
+            known = near & (own | (objects[k] == 0))
+            overlap = 2 * (p[k] * own).sum() + 1
+            losses.append(1 - overlap / ((p[k] * known).sum() + own.sum() + 1))
+    return torch.stack(losses).mean() if losses else logits.sum() * 0
+
+
+def train(lever: Lever, cfg, images, stats, steps: int, seed: int, device):
+    "The averaged network after `steps` steps, and the seconds they took."
+    torch.manual_seed(seed)
+    model = build_model(cfg.model).to(device, memory_format=torch.channels_last)
+    groups = parameter_groups(model)
+    optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=cfg.optimizer.weight_decay)
+    ema = make_ema(model, cfg.ema.decay)
+    loss = build_loss(cfg.loss.name, **{k: v for k, v in cfg.loss.model_dump().items() if k != "name" and v is not None})
+    loss.check_targets = False
+    data = Windows(images, lever, cfg, seed, steps * lever.batch)
+    workers = int(os.environ.get("LEVER_WORKERS", 1))
+    loader = DataLoader(data, lever.batch, num_workers=workers, worker_init_fn=one_thread, prefetch_factor=4)
+    model.train()
+    started = time.perf_counter()
+    for step, (rgb, target, objects) in enumerate(loader):
+        rates = learning_rates(cfg, step / steps * cfg.train.epochs)
+        for group in optimizer.param_groups:
+            group["lr"] = rates[group["name"]]
+        rgb, target = rgb.to(device, non_blocking=True), target.to(device, non_blocking=True)
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = logits_of(model, rgb, lever, stats)
+        value = loss(logits, target)
+        if lever.instances:
+            value = value + lever.instances * instance_dice(logits, target, objects.to(device))
+        optimizer.zero_grad(set_to_none=True)
+        value.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.optimizer.clip_norm, foreach=True)
+        optimizer.step()
+        ema.update_parameters(model)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return ema.module.eval(), time.perf_counter() - started
+
+
+@torch.no_grad()
+def whole_logits(model, images: dict, lever, stats, device, tta="standard", batch=16) -> dict[str, np.ndarray]:
+    "Logits (H, W) by image, each mirrored to the shape of the largest: a GPU looks for algorithms once a shape."
+    sides = np.array([rgb.shape[1:] for rgb, _ in images.values()]).max(0)
+    sides += -sides % 32
+    names, logits = list(images), {}
+    for start in range(0, len(names), batch):
+        some = names[start : start + batch]
+        padded = []
+        for name in some:
+            rgb = images[name][0]
+            pad = [(0, side - n) for side, n in zip(sides, rgb.shape[1:])]
+            padded.append(np.pad(rgb, ((0, 0), *pad), mode="symmetric"))
+        x = torch.from_numpy(np.stack(padded)).to(device)
+        with torch.autocast(device.type, torch.bfloat16):
+            y = tta_logits(lambda v: logits_of(model, v, lever, stats), x, tta).float().cpu().numpy()
+        for name, found in zip(some, y):
+            h, w = images[name][1].shape
+            logits[name] = found[0, :h, :w]
+    return logits
+
+
+def count(logits_by_image, images, blocks) -> dict[str, np.ndarray]:
+    "Pixels by block, class and bin of logits; objects (hits, false, missed) by block and threshold."
+    names = sorted({blocks[image] for image in logits_by_image})
+    pixels = np.zeros((len(names), 2, len(EDGES) + 1), np.int64)
+    objects = np.zeros((len(names), len(THRESHOLDS), 3), np.int64)
+    for image, logits in logits_by_image.items():
+        truth, b = images[image][1], names.index(blocks[image])
+        where = np.searchsorted(EDGES, logits)
+        for rts in (0, 1):
+            pixels[b, rts] += np.bincount(where[truth == rts], minlength=len(EDGES) + 1)
+        p = 1 / (1 + np.exp(-logits.astype("f8")))
+        for t, threshold in enumerate(THRESHOLDS):
+            m = match_objects(p, truth, threshold, 0.3, MIN_AREA_M2, PIXEL_M2)
+            objects[b, t] += m.tp, m.fp, m.fn
+    parts = {blocks[image]: image.split("_")[1] for image in logits_by_image}
+    return dict(blocks=np.array(names), part=np.array([parts[name] for name in names]), pixels=pixels, objects=objects)
+
+
+def figures(pixels, objects) -> dict[str, float]:
+    "PR-AUC, best IoU, best object F1 of summed counts."
+    rts, other = pixels[1, ::-1].cumsum(), pixels[0, ::-1].cumsum()
+    precision = rts / np.maximum(rts + other, 1)
+    auc = (np.diff(rts, prepend=0) / rts[-1] * precision).sum()
+    iou = (rts / (rts[-1] + other)).max()
+    tp, fp, fn = objects.T
+    f1 = 2 * tp / np.maximum(2 * tp + fp + fn, 1)
+    return dict(pr_auc=float(auc), iou=float(iou), f1=float(f1.max()))
+
+
+def run(name: str, fold: int, seed: int, args) -> None:
+    "Trains and scores one lever."
+    lever = lever_of(name)
+    seed += lever.salt
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    shared = "" if "encoder_weights" in lever.overrides else args.overrides
+    cfg = load_config("configs/public.yaml", f"{lever.overrides} {shared}".strip())
+    table = pd.read_csv(args.out / "images.csv")
+    images = read_images(table["image"])
+    outside = {n: images[n] for n in table.loc[table["fold"] != fold, "image"]}
+    inside = table[table["fold"] == fold]
+    known = np.concatenate([rgb[:, ::4, ::4][:, label[::4, ::4] != IGNORE] for rgb, label in outside.values()], 1)
+    stats = known.mean(1, dtype="f8").astype("f4"), known.std(1, dtype="f8").astype("f4")
+    steps = round(args.steps * lever.steps)
+    began = time.perf_counter()
+    model, seconds = train(lever, cfg, outside, stats, steps, seed, device)
+    logits = whole_logits(model, {name: images[name] for name in inside["image"]}, lever, stats, device)
+    counts = count(logits, images, dict(zip(inside["image"], inside["block"])))
+    found = figures(counts["pixels"].sum(0), counts["objects"].sum(0))
+    found |= dict(lever=name, fold=fold, seed=seed, steps=steps, seconds=seconds)
+    for part in ("yg", "nitze"):
+        of_part = counts["part"] == part
+        found[part] = figures(counts["pixels"][of_part].sum(0), counts["objects"][of_part].sum(0))["pr_auc"]
+    stem = args.out / f"{name}-{fold}-{seed - lever.salt}"
+    np.savez_compressed(f"{stem}.npz", **counts)
+    if args.keep:
+        np.savez_compressed(f"{stem}-logits.npz", **{n: np.clip(v * 8, -127, 127).astype("i1") for n, v in logits.items()})
+    Path(f"{stem}.json").write_text(json.dumps(found))
+    found["evaluated"] = time.perf_counter() - began - seconds
+    print(" ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items()), flush=True)
+
+
+def paired(a: dict, b: dict, n: int = 2000) -> dict[str, tuple[float, float, float]]:
+    "Differences of figures a - b with 95 % intervals over blocks, which both are drawn with."
+    assert list(a["blocks"]) == list(b["blocks"])
+    rng = np.random.default_rng(42)
+    whole = [figures(x["pixels"].sum(0), x["objects"].sum(0)) for x in (a, b)]
+    drawn = []
+    for _ in range(n):
+        w = np.bincount(rng.integers(0, len(a["blocks"]), len(a["blocks"])), minlength=len(a["blocks"]))
+        some = [figures(np.tensordot(w, x["pixels"], 1), np.tensordot(w, x["objects"], 1)) for x in (a, b)]
+        drawn.append([some[0][key] - some[1][key] for key in whole[0]])
+    low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
+    return {key: (whole[0][key] - whole[1][key], float(lo), float(hi)) for key, lo, hi in zip(whole[0], low, high)}
+
+
+def summed(files) -> dict:
+    "The counts of several files (folds, or seeds of one fold) as one."
+    loaded = [dict(np.load(file)) for file in files]
+    names = sorted({name for x in loaded for name in x["blocks"]})
+    whole: dict = dict(blocks=np.array(names))
+    for key in ("pixels", "objects"):
+        whole[key] = np.zeros((len(names), *loaded[0][key].shape[1:]), np.int64)
+        for x in loaded:
+            np.add.at(whole[key], [names.index(name) for name in x["blocks"]], x[key])
+    return whole
+
+
+def show_table(out: Path, base: str) -> None:
+    "Prints figures of every lever and its paired differences to `base`, best first, over the folds that both have."
+    records = [json.loads(file.read_text()) for file in sorted(out.glob("*.json"))]
+    by_lever: dict[str, dict] = {}
+    for r in records:
+        by_lever.setdefault(r["lever"], {})[r["fold"], r["seed"]] = r
+    rows = []
+    for name, of_lever in by_lever.items():
+        common = sorted(set(of_lever) & set(by_lever[base]))
+        if not common:
+            continue
+        a, b = (summed([out / f"{lever}-{f}-{s}.npz" for f, s in common]) for lever in (name, base))
+        found = figures(a["pixels"].sum(0), a["objects"].sum(0))
+        row = dict(lever=name, runs=len(common), steps=next(iter(of_lever.values()))["steps"])
+        row |= {part: np.mean([of_lever[key][part] for key in common]) for part in ("yg", "nitze")}
+        for key, (gain, low, high) in paired(a, b, 500).items():
+            row |= {key: found[key], f"{key} gain": f"{gain:+.3f} ({low:+.3f}…{high:+.3f})"}
+        rows.append(row)
+    table = pd.DataFrame(rows).sort_values("pr_auc", ascending=False)
+    with pd.option_context("display.width", 250, "display.max_columns", 30, "display.max_rows", 200):
+        print(table.round(3).to_string(index=False))
+
+
+def main(args) -> None:
+    args.out.mkdir(parents=True, exist_ok=True)
+    if args.table:
+        return show_table(args.out, args.table)
+    if not (args.out / "images.csv").exists():
+        fold_table(args.folds).to_csv(args.out / "images.csv", index=False)
+    todo = [(name, fold, seed) for seed in args.seeds for fold in args.fold for name in args.levers or LEVERS]
+    todo = [t for t in todo if not (args.out / "{}-{}-{}.json".format(*t)).exists()]
+    started = time.time()
+    with ProcessPoolExecutor(args.jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        waiting = {pool.submit(run_in_time, t, args, started) for t in todo}
+        for job in waiting:
+            job.result()
+
+
+def run_in_time(job, args, started: float) -> None:
+    "Runs a lever unless the time for beginning one is over; an error is told and ends that lever alone."
+    if args.begin_within and time.time() - started > args.begin_within:
+        return
+    try:
+        run(*job, args)
+    except Exception as error:  # noqa: BLE001 (the other levers go on)
+        print("FAILED", *job, repr(error)[:300], flush=True)
+
+
+def cli() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("out", type=Path)
+    parser.add_argument("levers", nargs="*", help=f"all, or some of {', '.join(LEVERS)}")
+    parser.add_argument("--folds", type=int, default=3)
+    parser.add_argument("--fold", type=int, nargs="*", default=[0])
+    parser.add_argument("--seeds", type=int, nargs="*", default=[42])
+    parser.add_argument("--steps", type=int, default=700, help="optimiser steps; about ten minutes on two cores")
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--overrides", default="", help="of the config, for every lever")
+    parser.add_argument("--begin-within", type=float, default=0, help="seconds after which no lever is begun")
+    parser.add_argument("--keep", action="store_true", help="keep the logits of every image")
+    parser.add_argument("--table", default="", help="print the table against this lever and train nothing")
+    main(parser.parse_args())
+
+
+if __name__ == "__main__":
+    cli()
