@@ -1,11 +1,11 @@
 """Screens levers of the public recipe, side by side: `python bench/levers.py OUT_DIR --jobs 2 base crop-224 …`.
 
-Each lever is one difference from `configs/public.yaml` (LEVERS below). A lever is trained on the images of the train and
-val regions outside one fold, for a number of optimiser steps, and scored on the whole images of that fold: PR-AUC over
-all pixels, best IoU, objects at IoU 0.3. Images are kept in memory and cut at random, so that a step costs what network
-and augmentation cost; a training of the package itself adds nothing that would change a figure. The test regions are
-never read. Each lever leaves `OUT_DIR/NAME-FOLD-SEED.npz` with counts by block, from which `--table` makes the paired
-differences to `base` with their intervals.
+Each lever is one difference from `bench/levers.yaml` (LEVERS below). It is trained on the images of the train and val
+regions outside one fold, for a number of optimiser steps, and scored on the whole images of that fold: PR-AUC over all
+pixels, best IoU, F1 of objects at IoU 0.3. The test regions are never read. Network, loss, augmentation, rates and
+average are the package's; images are kept in memory and cut at random instead of into tiles, so that windows of any
+size can be compared (`fixed` cuts as the import does), and in bf16. Each lever leaves `OUT_DIR/NAME-FOLD-SEED.npz` with
+counts by block, from which `--table base` makes the paired differences with their intervals.
 """
 
 import argparse
@@ -42,10 +42,12 @@ EDGES = np.linspace(-14, 14, 2001)  # of the logits that are counted
 
 @dataclasses.dataclass(frozen=True)
 class Lever:
-    "What is changed against `configs/public.yaml`, and how training windows are cut."
+    "What is changed against `bench/levers.yaml`, and how training windows are cut."
 
     overrides: str = ""  # of the config
-    cut: str = "random"  # random: anywhere in an image | rts: every other one around a slump | fixed: the cut of the import
+    cut: str = (
+        "random"  # random: anywhere in an image | rts: every other one around a slump | fixed: the cut of the import
+    )
     crop: int = 160  # pixels a side
     batch: int = 16
     steps: float = 1.0  # times those of the command
@@ -119,13 +121,15 @@ def lever_of(name: str) -> Lever:
 
 def fold_table(folds: int) -> pd.DataFrame:
     "One row an image of train and val: its block and fold, from the dataset of configs/public.yaml."
-    cfg = load_config("configs/public.yaml")
+    cfg = load_config("bench/levers.yaml")
     tiles = load_tiles(cfg.data.root, cfg.data.block_km)
     regions = choose_folds(tiles, 4.0 * cfg.data.tile_size, folds, cfg.seed)
     fold_of = {region: fold for fold, of_fold in enumerate(regions) for region in of_fold}
     tiles = tiles.assign(image=image_of_tiles(tiles), fold=tiles["RegionName"].map(fold_of))
     seen = tiles[tiles["split"].isin(["train", "val"])]
-    return seen.groupby("image").agg(block=("block", "first"), fold=("fold", "first")).astype({"fold": int}).reset_index()
+    return (
+        seen.groupby("image").agg(block=("block", "first"), fold=("fold", "first")).astype({"fold": int}).reset_index()
+    )
 
 
 def read_images(names) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -160,7 +164,9 @@ class Windows(Dataset):
             middle = row + jitter[0], column + jitter[1]
         else:
             middle = rng.integers(0, label.shape[0]), rng.integers(0, label.shape[1])
-        inside = [np.clip(m, min(half, n // 2), max(n - half, n // 2)) for m, n in zip(middle, label.shape)]
+        inside = [
+            np.clip(m, min(half, n // 2), max(n - half, n // 2)) for m, n in zip(middle, label.shape, strict=True)
+        ]
         return int(inside[0]), int(inside[1])
 
     def __getitem__(self, k):
@@ -214,7 +220,7 @@ def logits_of(model, x, lever: Lever, stats) -> torch.Tensor:
 
 
 def instance_dice(logits, target, objects) -> torch.Tensor:
-    "1 - Dice of each slump with the ground nearer to it than to others, averaged over slumps: small ones count as much."
+    "1 - Dice of each slump and the ground around it, averaged over slumps: small ones count as much as large ones."
     p = logits.sigmoid() * (target != IGNORE)
     losses = []
     for k in range(len(objects)):
@@ -234,7 +240,9 @@ def train(lever: Lever, cfg, images, stats, steps: int, seed: int, device):
     groups = parameter_groups(model)
     optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=cfg.optimizer.weight_decay)
     ema = make_ema(model, cfg.ema.decay)
-    loss = build_loss(cfg.loss.name, **{k: v for k, v in cfg.loss.model_dump().items() if k != "name" and v is not None})
+    loss = build_loss(
+        cfg.loss.name, **{k: v for k, v in cfg.loss.model_dump().items() if k != "name" and v is not None}
+    )
     loss.check_targets = False
     data = Windows(images, lever, cfg, seed, steps * lever.batch)
     workers = int(os.environ.get("LEVER_WORKERS", 1))
@@ -272,12 +280,12 @@ def whole_logits(model, images: dict, lever, stats, device, tta="standard", batc
         padded = []
         for name in some:
             rgb = images[name][0]
-            pad = [(0, side - n) for side, n in zip(sides, rgb.shape[1:])]
+            pad = [(0, side - n) for side, n in zip(sides, rgb.shape[1:], strict=True)]
             padded.append(np.pad(rgb, ((0, 0), *pad), mode="symmetric"))
         x = torch.from_numpy(np.stack(padded)).to(device)
         with torch.autocast(device.type, torch.bfloat16):
             y = tta_logits(lambda v: logits_of(model, v, lever, stats), x, tta).float().cpu().numpy()
-        for name, found in zip(some, y):
+        for name, found in zip(some, y, strict=True):
             h, w = images[name][1].shape
             logits[name] = found[0, :h, :w]
     return logits
@@ -318,7 +326,7 @@ def run(name: str, fold: int, seed: int, args) -> None:
     seed += lever.salt
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shared = "" if "encoder_weights" in lever.overrides else args.overrides
-    cfg = load_config("configs/public.yaml", f"{lever.overrides} {shared}".strip())
+    cfg = load_config("bench/levers.yaml", f"{lever.overrides} {shared}".strip())
     table = pd.read_csv(args.out / "images.csv")
     images = read_images(table["image"])
     outside = {n: images[n] for n in table.loc[table["fold"] != fold, "image"]}
@@ -329,7 +337,7 @@ def run(name: str, fold: int, seed: int, args) -> None:
     began = time.perf_counter()
     model, seconds = train(lever, cfg, outside, stats, steps, seed, device)
     logits = whole_logits(model, {name: images[name] for name in inside["image"]}, lever, stats, device)
-    counts = count(logits, images, dict(zip(inside["image"], inside["block"])))
+    counts = count(logits, images, dict(zip(inside["image"], inside["block"], strict=True)))
     found = figures(counts["pixels"].sum(0), counts["objects"].sum(0))
     found |= dict(lever=name, fold=fold, seed=seed, steps=steps, seconds=seconds)
     for part in ("yg", "nitze"):
@@ -338,7 +346,9 @@ def run(name: str, fold: int, seed: int, args) -> None:
     stem = args.out / f"{name}-{fold}-{seed - lever.salt}"
     np.savez_compressed(f"{stem}.npz", **counts)
     if args.keep:
-        np.savez_compressed(f"{stem}-logits.npz", **{n: np.clip(v * 8, -127, 127).astype("i1") for n, v in logits.items()})
+        np.savez_compressed(
+            f"{stem}-logits.npz", **{n: np.clip(v * 8, -127, 127).astype("i1") for n, v in logits.items()}
+        )
     Path(f"{stem}.json").write_text(json.dumps(found))
     found["evaluated"] = time.perf_counter() - began - seconds
     print(" ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items()), flush=True)
@@ -355,7 +365,10 @@ def paired(a: dict, b: dict, n: int = 2000) -> dict[str, tuple[float, float, flo
         some = [figures(np.tensordot(w, x["pixels"], 1), np.tensordot(w, x["objects"], 1)) for x in (a, b)]
         drawn.append([some[0][key] - some[1][key] for key in whole[0]])
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    return {key: (whole[0][key] - whole[1][key], float(lo), float(hi)) for key, lo, hi in zip(whole[0], low, high)}
+    return {
+        key: (whole[0][key] - whole[1][key], float(lo), float(hi))
+        for key, lo, hi in zip(whole[0], low, high, strict=True)
+    }
 
 
 def summed(files) -> dict:
@@ -370,33 +383,51 @@ def summed(files) -> dict:
     return whole
 
 
-def show_table(out: Path, base: str) -> None:
-    "Prints figures of every lever and its paired differences to `base`, best first, over the folds that both have."
-    records = [json.loads(file.read_text()) for file in sorted(out.glob("*.json"))]
+def described(name: str) -> str:
+    "What a lever changes, as text."
+    lever = lever_of(name)
+    fields = [
+        f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in vars(lever).items() if v != getattr(Lever(), k)
+    ]
+    return " ".join(text.removeprefix("overrides=") for text in fields)
+
+
+def gains(out: Path, base: str) -> pd.DataFrame:
+    "Figures of every lever and its paired differences to `base`, best first, over the folds and seeds that both have."
     by_lever: dict[str, dict] = {}
-    for r in records:
-        by_lever.setdefault(r["lever"], {})[r["fold"], r["seed"]] = r
+    for file in sorted(out.glob("*.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        by_lever.setdefault(record["lever"], {})[record["fold"], record["seed"] - lever_of(record["lever"]).salt] = (
+            record
+        )
     rows = []
     for name, of_lever in by_lever.items():
-        common = sorted(set(of_lever) & set(by_lever[base]))
+        common = sorted(set(of_lever) & set(by_lever.get(base, {})))
         if not common:
             continue
-        a, b = (summed([out / f"{lever}-{f}-{s}.npz" for f, s in common]) for lever in (name, base))
-        found = figures(a["pixels"].sum(0), a["objects"].sum(0))
-        row = dict(lever=name, runs=len(common), steps=next(iter(of_lever.values()))["steps"])
-        row |= {part: np.mean([of_lever[key][part] for key in common]) for part in ("yg", "nitze")}
-        for key, (gain, low, high) in paired(a, b, 500).items():
-            row |= {key: found[key], f"{key} gain": f"{gain:+.3f} ({low:+.3f}…{high:+.3f})"}
-        rows.append(row)
-    table = pd.DataFrame(rows).sort_values("pr_auc", ascending=False)
+        a, b = (summed([out / f"{lever}-{fold}-{seed}.npz" for fold, seed in common]) for lever in (name, base))
+        found, first = figures(a["pixels"].sum(0), a["objects"].sum(0)), of_lever[common[0]]
+        row = dict(lever=name, changes=described(name), runs=len(common), steps=first["steps"])
+        row |= {f"pr_auc_{part}": np.mean([of_lever[key][part] for key in common]) for part in ("yg", "nitze")}
+        for key, (gain, low, high) in paired(a, b).items():
+            row |= {key: found[key], f"{key}_gain": gain, f"{key}_gain_low": low, f"{key}_gain_high": high}
+        rows.append(row | dict(minutes=sum(of_lever[key]["seconds"] for key in common) / 60))
+    return pd.DataFrame(rows).sort_values("pr_auc_gain", ascending=False).round(4)
+
+
+def show_table(args) -> None:
+    "Prints the gains, and writes them where `--csv` says, with the machine and the commit they are of."
+    table = gains(args.out, args.table)
     with pd.option_context("display.width", 250, "display.max_columns", 30, "display.max_rows", 200):
-        print(table.round(3).to_string(index=False))
+        print(table.drop(columns="changes").round(3).to_string(index=False))
+    if args.csv:
+        table.assign(machine=args.machine, commit=args.commit).to_csv(args.csv, index=False)
 
 
 def main(args) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     if args.table:
-        return show_table(args.out, args.table)
+        return show_table(args)
     if not (args.out / "images.csv").exists():
         fold_table(args.folds).to_csv(args.out / "images.csv", index=False)
     todo = [(name, fold, seed) for seed in args.seeds for fold in args.fold for name in args.levers or LEVERS]
@@ -431,6 +462,9 @@ def cli() -> None:
     parser.add_argument("--begin-within", type=float, default=0, help="seconds after which no lever is begun")
     parser.add_argument("--keep", action="store_true", help="keep the logits of every image")
     parser.add_argument("--table", default="", help="print the table against this lever and train nothing")
+    parser.add_argument("--csv", type=Path, help="where to write that table too")
+    parser.add_argument("--machine", default="", help="what trained, for that file")
+    parser.add_argument("--commit", default="", help="of the code that trained, for that file")
     main(parser.parse_args())
 
 

@@ -183,7 +183,7 @@ def promise_verdict(calibration: dict[str, Any]) -> str:
     if entry["reachable"] == UNDECIDED:
         lacking = f"These tiles cannot tell whether objects reach a precision of {target} at 1:{ratio}"
         used = (
-            f"The threshold of pixels is deployed, whose precision is {precision}, and every map made with it says so."
+            f"The threshold of pixels is deployed; of pixels, not of objects, precision is {precision}, and every map made with it says so."
         )
         return f"{lacking}: {entry['evidence']['lacking']} would decide. {used}"
     if not is_reached(entry):
