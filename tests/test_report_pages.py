@@ -2,14 +2,18 @@
 
 import json
 import re
+import shutil
+import subprocess
 
 import bs4
 import pytest
 from browser import needs_chromium, opened
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from programs import ROOT, run_program, run_python
+from toy_page import draw_map
 
 from rts_nb.core.pages import report_pages, write_report_page
+from rts_nb.mapping.page import write_page
 
 CHECKS = (ROOT / "tests" / "report_page.js").read_text(encoding="utf-8")
 REPORTS = ["00_data", "10_losses", "20_train", "30_calibrate", "40_infer", "50_report"]
@@ -28,6 +32,21 @@ def pages(tmp_path_factory):
     for name in REPORTS:
         (folder / f"{name}.ipynb").write_bytes((ROOT / "nbs" / f"{name}.ipynb").read_bytes())
     return {path.stem: path for path in report_pages(folder)}
+
+
+def faults_of_markup(path) -> list[str]:
+    "What HTML Tidy says of a page, but for empty elements, which scripts fill, and for fractions as sides of an SVG."
+    told = subprocess.run(["tidy", "-errors", "-quiet", path], capture_output=True, text=True, check=False).stderr
+    allowed = ("trimming empty", '<svg> attribute "height"', '<svg> attribute "width"')
+    return [line for line in told.splitlines() if not any(text in line for text in allowed)]
+
+
+@pytest.mark.skipif(shutil.which("tidy") is None, reason="HTML Tidy is not installed: apt-get install tidy")
+def test_pages_are_valid_html(pages, tmp_path):
+    for page in [*pages.values(), write_page(draw_map(tmp_path, {"s0": 2}))]:
+        assert faults_of_markup(page) == [], page.name
+    (tmp_path / "broken.html").write_text("<!DOCTYPE html><title>x</title><p><b>bold</p><div></b></div></section>")
+    assert faults_of_markup(tmp_path / "broken.html")
 
 
 def test_every_report_has_a_page(pages):

@@ -20,6 +20,7 @@ GUIDES = {
     "Troubleshooting": "docs/troubleshooting.md",
     "Glossary": "docs/glossary.md",
     "On a GPU, as measured": "docs/gpu.md",
+    "On public images, as measured": "docs/public.md",
     "Contributing": "CONTRIBUTING.md",
     "Changes": "CHANGELOG.md",
 }

@@ -182,9 +182,7 @@ def promise_verdict(calibration: dict[str, Any]) -> str:
     precision = with_interval(entry, "precision")
     if entry["reachable"] == UNDECIDED:
         lacking = f"These tiles cannot tell whether objects reach a precision of {target} at 1:{ratio}"
-        used = (
-            f"The threshold of pixels is deployed; of pixels, not of objects, precision is {precision}, and every map made with it says so."
-        )
+        used = f"The threshold of pixels is deployed, with a precision of pixels of {precision}; every map says so."
         return f"{lacking}: {entry['evidence']['lacking']} would decide. {used}"
     if not is_reached(entry):
         evidence = f"RTS in {FEWEST_TILES} tiles"

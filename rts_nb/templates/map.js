@@ -398,7 +398,7 @@ function point(event) {
 
 // ---------------------------------------------------------------- table
 const CHUNK = 200;  // rows that are added at a time
-const head = document.querySelector('#rows thead tr');
+const head = document.querySelector('#rows thead').insertRow();
 const body = document.querySelector('#rows tbody');
 let order = {key: 'mean_prob', isDown: true};
 let rows = [];  // numbers of the detections that pass the filter, in order

@@ -141,12 +141,14 @@ class Noise(A.ImageOnlyTransform):
 
 # %% ../../nbs/tiles/15_augment.ipynb #e5232537
 def trivial_colour(p: float) -> A.OneOf:
-    "One change of brightness, gain, gamma, contrast, saturation, hue, balance, sharpness or depth, at a random strength."
+    "One change of brightness, gain, gamma, contrast, saturation, hue, balance, sharpness or depth, of random strength."
     return A.OneOf(
         [
             A.NoOp(p=1),
             A.RandomBrightnessContrast(brightness_limit=(0, 0.25), contrast_limit=0, p=1),
-            A.RandomBrightnessContrast(brightness_limit=0, contrast_limit=(-0.5, 0.5), p=1),  # a gain: black stays black
+            A.RandomBrightnessContrast(
+                brightness_limit=0, contrast_limit=(-0.5, 0.5), p=1
+            ),  # a gain: black stays black
             A.RandomGamma(gamma_limit=(60, 160), p=1),
             A.ColorJitter(brightness=(1, 1), contrast=(0.5, 1.5), saturation=(1, 1), hue=(0, 0), p=1),
             A.ColorJitter(brightness=(1, 1), contrast=(1, 1), saturation=(0, 2), hue=(0, 0), p=1),
