@@ -349,7 +349,7 @@ def run(name: str, fold: int, seed: int, args) -> None:
         np.savez_compressed(
             f"{stem}-logits.npz", **{n: np.clip(v * 8, -127, 127).astype("i1") for n, v in logits.items()}
         )
-    Path(f"{stem}.json").write_text(json.dumps(found))
+    Path(f"{stem}.json").write_text(json.dumps(found), encoding="utf-8")
     found["evaluated"] = time.perf_counter() - began - seconds
     print(" ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items()), flush=True)
 

@@ -45,7 +45,9 @@ def faults_of_markup(path) -> list[str]:
 def test_pages_are_valid_html(pages, tmp_path):
     for page in [*pages.values(), write_page(draw_map(tmp_path, {"s0": 2}))]:
         assert faults_of_markup(page) == [], page.name
-    (tmp_path / "broken.html").write_text("<!DOCTYPE html><title>x</title><p><b>bold</p><div></b></div></section>")
+    (tmp_path / "broken.html").write_text(
+        "<!DOCTYPE html><title>x</title><p><b>bold</p><div></b></div></section>", encoding="utf-8"
+    )
     assert faults_of_markup(tmp_path / "broken.html")
 
 
