@@ -45,9 +45,7 @@ class Lever:
     "What is changed against `bench/levers.yaml`, and how training windows are cut."
 
     overrides: str = ""  # of the config
-    cut: str = (
-        "random"  # random: anywhere in an image | rts: every other one around a slump | fixed: the cut of the import
-    )
+    cut: str = "random"  # anywhere in an image | rts: every other one around a slump | fixed: as the import cuts
     crop: int = 160  # pixels a side
     batch: int = 16
     steps: float = 1.0  # times those of the command
@@ -120,7 +118,7 @@ def lever_of(name: str) -> Lever:
 
 
 def fold_table(folds: int) -> pd.DataFrame:
-    "One row an image of train and val: its block and fold, from the dataset of configs/public.yaml."
+    "One row an image of train and val: its block and fold, from the dataset of bench/levers.yaml."
     cfg = load_config("bench/levers.yaml")
     tiles = load_tiles(cfg.data.root, cfg.data.block_km)
     regions = choose_folds(tiles, 4.0 * cfg.data.tile_size, folds, cfg.seed)
@@ -174,8 +172,7 @@ class Windows(Dataset):
         rgb, label = self.images[self.order(k)]
         y, x = self.centre(rng, label)
         r = self.reach
-        pad = dict(mode="constant")
-        wide = np.pad(rgb, ((0, 0), (r, r), (r, r)), **pad)[:, y : y + 2 * r, x : x + 2 * r]
+        wide = np.pad(rgb, ((0, 0), (r, r), (r, r)))[:, y : y + 2 * r, x : x + 2 * r]
         wide_label = np.pad(label, r, constant_values=IGNORE)[y : y + 2 * r, x : x + 2 * r]
         sample = dict(rgb=wide, extra=np.zeros((0, *wide_label.shape), "f4"), label=wide_label)
         sample = self.augment(sample, int(rng.integers(2**31)))

@@ -17,9 +17,10 @@ from rasterio.transform import from_origin
 
 from rts_nb.calibration.ensembles import calibration_of
 from rts_nb.calibration.passes import load_scores
+from rts_nb.core.drawing import interval_text
 from rts_nb.core.files import resolve
 from rts_nb.infer import infer
-from rts_nb.mapping.truth import COLOURS, TruthComparison, map_against_truth, outline, truth_table
+from rts_nb.mapping.truth import COLOURS, TruthComparison, draw_against_truth, map_against_truth, truth_table
 from rts_nb.scores.curves import pr_curve
 from rts_nb.scores.histogram import binned_pixels
 from rts_nb.settings.config import load_config
@@ -66,17 +67,15 @@ def counts_by_block(compared: TruthComparison, scenes: Path, block_of: dict[str,
     return counts
 
 
-def interval(counts: np.ndarray, other: int, n: int = 2000) -> tuple[float, float, float]:
+def share_of_hits(counts: np.ndarray, other: int, n: int = 2000) -> str:
     "The share of hits among hits and column `other`, with its 95 % interval over blocks."
     drawn = np.random.default_rng(42).integers(0, len(counts), (n, len(counts)))
     sums = counts[drawn].sum(1)
     shares = sums[:, 0] / np.maximum(sums[:, 0] + sums[:, other], 1)
     whole = counts.sum(0)
-    return whole[0] / max(whole[0] + whole[other], 1), *np.quantile(shares, [0.025, 0.975])
-
-
-def with_interval(value: float, low: float, high: float, digits: int = 2) -> str:
-    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+    low, high = np.quantile(shares, [0.025, 0.975])
+    share = whole[0] / max(whole[0] + whole[other], 1)
+    return interval_text(dict(share=share, share_ci_low=low, share_ci_high=high), "share")
 
 
 def show_map(compared: TruthComparison, scenes: Path, names: list[str]):
@@ -86,15 +85,10 @@ def show_map(compared: TruthComparison, scenes: Path, names: list[str]):
         with rasterio.open(scenes / f"{name}.tif") as f:
             rgb = f.read()
         window = window_of(compared, scenes, name)
-        true, found = compared.true[window], compared.found[window]
         ax.imshow(np.clip(rgb.transpose(1, 2, 0) * (230 / max(np.percentile(rgb, 99), 1)), 0, 255).astype("u1"))
-        for mask, colour, width, style in (
-            (np.isin(true, compared.hits[:, 1]) & (true > 0), "white", 1.0, "-"),
-            (np.isin(true, compared.missed), COLOURS["missed"], 1.5, "--"),
-            (np.isin(found, compared.hits[:, 0]) & (found > 0), COLOURS["found"], 1.6, "-"),
-            (np.isin(found, compared.false), COLOURS["false"], 1.8, "-"),
-        ):
-            outline(ax, mask, (-0.5, mask.shape[1] - 0.5, mask.shape[0] - 0.5, -0.5), colour, width, style)
+        here = compared._replace(true=compared.true[window], found=compared.found[window])
+        height, width = here.true.shape
+        draw_against_truth(ax, here, (-0.5, width - 0.5, height - 0.5, -0.5))
         ax.set_title(name.removeprefix("train_"), fontsize=8)
         ax.axis("off")
     labels = (("slump, found", "white", "-"), ("slump, missed", "white", "--"))
@@ -123,8 +117,8 @@ def show_curves(scores, look: dict):
     shades = np.linspace(0, 0.65, len(look["results"]))
     for grey, style, (ratio, found) in zip(shades, ("-", "--", "-.", ":"), look["results"].items(), strict=True):
         curve = pr_curve(binned_pixels(scores.histogram, float(ratio)))
-        auc = with_interval(found["pr_auc"], found["pr_auc_ci_low"], found["pr_auc_ci_high"])
-        ax.plot(curve.recall, curve.precision, style, color=str(grey), label=f"1:{ratio}: PR-AUC {auc}")
+        label = f"1:{ratio}: PR-AUC {interval_text(found, 'pr_auc')}"
+        ax.plot(curve.recall, curve.precision, style, color=str(grey), label=label)
     ax.set(xlabel="recall of RTS pixels", ylabel="precision of RTS pixels", xlim=(0, 1), ylim=(0, 1))
     tiles = look["tiles"]
     ax.legend(fontsize=8, frameon=False, loc="upper right")
@@ -137,19 +131,22 @@ def results(run: Path, calibration: dict, look: dict, map_counts: np.ndarray, n_
     "The table of docs/public.md, in Markdown."
     ratio = str(calibration["operating_ratio"])
     entry, found = calibration["thresholds"][ratio], look["results"][ratio]
-    ci = lambda d, key: with_interval(d[key], d[f"{key}_ci_low"], d[f"{key}_ci_high"])  # noqa: E731
-    promise = f"{ci(entry, 'precision')} ({entry['precision_of']}; target {calibration['target_precision']:g}: "
+    promise = (
+        f"{interval_text(entry, 'precision')} ({entry['precision_of']}; target {calibration['target_precision']:g}: "
+    )
     promise += {True: "reached", False: "not reached", "undecided": "undecided"}[entry["reachable"]] + ")"
     rows = [
         ("tiles of the test regions", f"{look['tiles']['positive']} positive, {look['tiles']['negative']} negative")
     ]
-    rows += [(f"PR-AUC of pixels at 1:{r}", ci(of_ratio, "pr_auc")) for r, of_ratio in look["results"].items()]
+    rows += [
+        (f"PR-AUC of pixels at 1:{r}", interval_text(of_ratio, "pr_auc")) for r, of_ratio in look["results"].items()
+    ]
     rows += [
         (f"precision promised at 1:{ratio}", promise),
-        (f"precision of objects on test tiles, IoU 0.3, 1:{ratio}", ci(found, "object_precision")),
-        (f"recall of objects on test tiles, 1:{ratio}", ci(found, "object_recall")),
-        (f"precision of objects on the map of {n_images} whole images", with_interval(*interval(map_counts, 1))),
-        ("recall of objects on that map", with_interval(*interval(map_counts, 2))),
+        (f"precision of objects on test tiles, IoU 0.3, 1:{ratio}", interval_text(found, "object_precision")),
+        (f"recall of objects on test tiles, 1:{ratio}", interval_text(found, "object_recall")),
+        (f"precision of objects on the map of {n_images} whole images", share_of_hits(map_counts, 1)),
+        ("recall of objects on that map", share_of_hits(map_counts, 2)),
     ]
     return "| figure | measured |\n|---|---|\n" + "".join(f"| {name} | {value} |\n" for name, value in rows)
 
