@@ -253,7 +253,7 @@ def finish_dataset(
 ):
     """Writes version.json, splits.yaml, splits_summary.json and normalization_stats.json of tiles that are on disk.
 
-    A splits.yaml that is there is kept."""
+    A splits.yaml or splits_summary.json that is there is kept."""
     info = dict(
         dataset_version=VERSION,
         tile_size=tile_size,
@@ -265,7 +265,8 @@ def finish_dataset(
     write_json(Path(root) / "version.json", info)
     if not (Path(root) / "splits.yaml").exists():
         write_splits(root, seed)
-    write_summary(root)
+    if not (Path(root) / "splits_summary.json").exists():
+        write_summary(root)
     write_json(Path(root) / "normalization_stats.json", compute_stats(root, load_tiles(root)))
 
 # %% ../../nbs/tiles/02_statistics.ipynb #15b5d46c
