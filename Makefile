@@ -37,7 +37,7 @@ OVERRIDES ?=
 FOLDS ?=
 SEED ?= 42
 
-.PHONY: help env demo seeds folds html docs test test-all bench gpu lint readme prep notebooks
+.PHONY: help env demo seeds folds final html docs test test-all bench gpu lint readme prep notebooks
 .SILENT:
 
 help: ## what there is to make
@@ -118,6 +118,22 @@ folds: $(STAMP) ## CONFIG=configs/X.yaml FOLDS=5: a run a fold, and every region
 	python -c 'import sys; from rts_nb.experiments.folds import print_folds; print_folds(sys.argv[1])' "$${runs# }"
 	$(PAGES) "$$report"
 	echo "Done: the tables are in $$report"
+
+final: override OVERRIDES += $(if $(FOLDS),split.folds=$(FOLDS))
+final: $(STAMP) ## CONFIG=configs/X.yaml FOLDS=5: after make folds, a run on all train and val regions, calibrated by the folds
+	$(PLAN)
+	if test "$$folds" -lt 2; then echo 'split.folds is 0 in $(CONFIG); give their number: make final CONFIG=$(CONFIG) FOLDS=5' >&2; exit 1; fi
+	seed=$(SEED); run="$$folder/seed-$$seed-final"
+	for ((fold = 0; fold < folds; fold++)); do
+	  if ! test -e "$$folder/seed-$$seed-fold-$$fold/metrics.json"; then echo "fold $$fold is not trained, and the folds calibrate a final fit: make folds CONFIG=$(CONFIG) FOLDS=$$folds" >&2; exit 1; fi
+	done
+	mkdir -p "$$run/notebooks"
+	if test -e "$$run/metrics.json" -a -e "$$run/model.safetensors"; then echo "the final fit is trained"
+	else $(PAPERMILL) nbs/20_train.ipynb "$$run/notebooks/20_train.ipynb" -p config '$(CONFIG)' -p overrides '$(OVERRIDES)' -p seed $$seed -p final true; fi
+	$(PAPERMILL) nbs/30_calibrate.ipynb "$$run/notebooks/30_calibrate.ipynb" -p run_dir "$$run" -p compare none
+	python -m rts_nb.train --collect "$$run"
+	$(PAGES) "$$run/notebooks"
+	echo "Done: $$run is trained on all train and val regions; its precision is not measured before a look: 30_calibrate -p run_dir $$run -p evaluate true"
 
 html: $(STAMP) ## NOTEBOOK=out.ipynb: the page of an executed notebook, beside it; of a folder, the pages of all in it
 	if test -z '$(NOTEBOOK)'; then echo 'name an executed notebook: make html NOTEBOOK=runs/sample/seed-42/notebooks/20_train.ipynb' >&2; exit 1; fi

@@ -65,6 +65,7 @@ BAD = {
     "split.folds": "-1 1 1.5 1e6 three",
     "split.fold": "-1 0 1.5",
     "split.epochs": "other null",
+    "split.final": "2 maybe null",
     "sampling.batch_size": "0 -1 1e9 2.5 true",
     "sampling.composition": "random",
     "sampling.positive_fraction": "0 1",

@@ -13,11 +13,12 @@ from rts_nb.calibration.ensembles import out_of_fold_scores
 from rts_nb.calibration.looks import final_evaluation
 from rts_nb.calibration.passes import score_split
 from rts_nb.calibration.thresholds import caveats, load_calibration, operating_point
-from rts_nb.core.files import RunError, write_json
+from rts_nb.core.files import ConfigError, RunError, write_json
 from rts_nb.data import make_sample
 from rts_nb.infer import infer
 from rts_nb.predict.ensemble import make_ensemble
 from rts_nb.predict.predictor import Predictor
+from rts_nb.runs.directory import epoch_note
 from rts_nb.runs.examples import quick_run
 from rts_nb.scores.pixels import sigmoid
 from rts_nb.settings.config import load_config, save_config
@@ -199,3 +200,47 @@ def test_reports_say_what_an_ensemble_adds(copied, tmp_path):
     assert done.returncode == 0, done.stderr[-2000:]
     said = outputs_of(cells_of(tmp_path / "report.ipynb"))
     assert "ensemble-folds-seed-42" in said and f"{FOLDS} folds" in said and "passes of a window" in said
+
+
+@pytest.fixture(scope="module")
+def final(data, trained, calibrated):
+    "A final fit beside the folds, calibrated by them."
+    overrides = f"data.root={data} split.folds={FOLDS} split.final=true {SETTINGS}"
+    run = train(load_config("configs/test.yaml", overrides), trained / "seed-42-final")
+    calibrate(run)
+    return run
+
+
+def test_a_final_fit_learns_from_all_regions_and_is_calibrated_by_its_folds(final, calibrated, data):
+    tiles = load_tiles(data)
+    in_train_and_val = tiles["split"].isin(["train", "val"]).sum()
+    stats = read_json(final / "normalization_stats.json")
+    assert stats["n_tiles_used"] == in_train_and_val
+    metrics = read_json(final / "metrics.json")
+    assert metrics["best_epoch"] == metrics["epochs"] and metrics["epoch_chosen_on"] == "the config"
+    own, of_mean = load_calibration(final), load_calibration(calibrated)
+    entry, beside = operating_point(own), operating_point(of_mean)
+    assert own["transferred_to"] == "the final fit" and len(own["folds"]) == FOLDS
+    assert entry["logit_of_members"] == beside["logit_of_members"]  # both from the same out-of-fold scores
+    assert entry["precision"] == beside["precision"] and entry["logit"] != beside["logit"]
+    assert "those of the final fit are not known before a labelled look" in " ".join(caveats(own))
+    with np.load(next((final / "scores").glob("ground-*.npz"))) as ground:
+        flagged_by_folds = entry["flagged_share"]
+        assert ground["ensemble"].sum() == ground["members"][0].sum() and 0 <= flagged_by_folds < 1
+
+
+def test_a_final_fit_without_its_folds_or_as_a_member_is_refused(final, tmp_path):
+    alone = shutil.copytree(final, tmp_path / "test" / "seed-42-final")
+    with pytest.raises(RunError, match="no run|no finished run|is one run"):
+        calibrate(alone)
+    with pytest.raises(RunError, match="is a final fit on all regions, and no member"):
+        make_ensemble([final, final.parent / "seed-42-fold-0"])
+
+
+def test_a_final_fit_says_that_its_validation_tiles_were_learnt_from(final):
+    cfg = load_config(final / "config.yaml")
+    assert epoch_note(cfg) == "trained on these tiles: no measure of quality"
+    with pytest.raises(ConfigError, match="calibrated by its folds"):
+        load_config("configs/test.yaml", "split.final=true")
+    with pytest.raises(ConfigError, match="no region is left to choose the epoch"):
+        load_config("configs/test.yaml", "split.final=true split.folds=3 split.epochs=own")

@@ -52,9 +52,10 @@ def write_ensemble_profile(
     ratio: int,
     ground: Ground | None = None,  # of an ensemble of folds, whose scores are those of members
     trained_on: Collection[str] = (),  # regions of which all members saw tiles
+    is_final: bool = False,  # whether this is the directory of a final fit, whose own bands are kept
 ) -> Path | None:
     "Writes training_profile.json of an ensemble; its path, or None where its first member has none."
-    of_member = load_training_profile(member_paths(model_dir)[0])
+    of_member = load_training_profile(model_dir if is_final else member_paths(model_dir)[0])
     if of_member is None:
         return None
     scores = score_profile(histogram, ratio, trained_on)

@@ -50,7 +50,9 @@ def split_tiles(cfg: Config, run_dir: str | os.PathLike, split: str) -> tuple[An
     if now != then:
         found = f"{show_path(root)} is of dataset version {now}, the statistics of {show_path(run_dir)} are of {then}"
         raise DataError(f"{found}; calibrate on the version that the run was trained on, or train on {now}")
-    no_fold_named = cfg.split.folds and cfg.split.fold is None  # an ensemble of folds: its test tiles are those of all
+    no_fold_named = (
+        cfg.split.folds and not cfg.split.has_own_tiles
+    )  # an ensemble of folds: its test tiles are those of all
     tiles = load_tiles(root, cfg.data.block_km) if no_fold_named else tiles_of_run(cfg, root)
     check_same_fold(cfg, tiles, stats, run_dir)
     tiles = tiles[tiles["split"] == split]

@@ -70,6 +70,9 @@ def read_member(run_dir: str | os.PathLike) -> Member:
 # %% ../../nbs/predict/04_ensemble.ipynb #9d5bb246
 def kind_of(members: Sequence[Member]) -> str:
     "'folds' or 'seeds'; RunError where runs of a fold and whole runs are mixed."
+    for member in members:
+        if member.cfg.split.final:
+            raise RunError(f"{member.name} is a final fit on all regions, and no member; name folds or whole runs")
     of_fold = [member.cfg.split.fold is not None for member in members]
     if all(of_fold):
         return "folds"

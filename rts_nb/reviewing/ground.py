@@ -206,7 +206,7 @@ def training_ground(model_dir: str | os.PathLike) -> gpd.GeoSeries | None:
         root = resolve(cfg.data.root)
         if not (Path(root) / "metadata.csv").is_file():
             return None
-        whole = cfg.split.folds and cfg.split.fold is None  # an ensemble of folds has seen train and val
+        whole = cfg.split.folds and not cfg.split.has_own_tiles  # an ensemble of folds has seen train and val
         plain = cfg.split.model_copy(update=dict(folds=0)) if whole else cfg.split
         tiles = tiles_of_run(cfg.model_copy(update=dict(split=plain)), root)
         splits = ["train", "val"] if whole else ["train"]

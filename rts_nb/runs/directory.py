@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['RUN_FILES', 'NEEDED_FILES', 'UNREADABLE', 'check_writable', 'acquire', 'lock_run', 'finished', 'load_run',
            'epoch_note', 'folds_of', 'check_fold_named', 'tiles_of_run', 'tiles_by_fold', 'open_run_tiles',
-           'fold_stats', 'check_same_fold', 'open_run_data', 'train_pixels', 'class_counts', 'DamagedCheckpointError',
-           'read_checkpoint']
+           'describe_part', 'fold_stats', 'check_same_fold', 'open_run_data', 'train_pixels', 'class_counts',
+           'DamagedCheckpointError', 'read_checkpoint']
 
 # %% ../../nbs/runs/01_directory.ipynb #9fb2d532
 import contextlib
@@ -103,7 +103,9 @@ def load_run(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
 
 
 def epoch_note(cfg: Config) -> str:
-    "What every figure of a run of a fold says where the fold itself chose the epoch; else empty."
+    "What every figure of a run says where its tiles chose the epoch, or were learnt from; else empty."
+    if cfg.split.final:
+        return "trained on these tiles: no measure of quality"
     return "epoch chosen on these tiles" if cfg.split.fold is not None and not cfg.split.has_fixed_epoch else ""
 
 # %% ../../nbs/runs/01_directory.ipynb #1dc98665
@@ -117,15 +119,22 @@ def folds_of(cfg: Config, root: str | os.PathLike) -> list[list[str]]:
 
 def check_fold_named(cfg: Config) -> None:
     "ConfigError where a config has folds and a run would be of none of them."
-    if cfg.split.folds and cfg.split.fold is None:
+    if cfg.split.folds and not cfg.split.has_own_tiles:
         found = f"config {cfg.name} has {cfg.split.folds} folds (split.folds), and no fold is named"
-        raise ConfigError(f"{found}; train one with -p fold 0 (split.fold=0), or all with make folds CONFIG=...")
+        raise ConfigError(
+            f"{found}; train one with -p fold 0 (split.fold=0), all with make folds, a final fit with make final"
+        )
 
 
 def tiles_of_run(cfg: Config, root: str | os.PathLike) -> pd.DataFrame:
-    "The rows of load_tiles with `split` as a run has it: with a fold, val is the fold, and train all else but test."
+    """The rows of load_tiles with `split` as a run has it: with a fold, val is the fold, and train all else but test.
+
+    A final fit trains on all of train and val; the tiles of val are there once more, to show that it learnt."""
     check_fold_named(cfg)
     tiles = load_tiles(root, cfg.data.block_km)
+    if cfg.split.final:
+        seen_again = tiles[tiles["split"] == "val"]
+        return pd.concat([split_by_fold(tiles, []), seen_again], ignore_index=True)
     if cfg.split.fold is None:
         return tiles
     return split_by_fold(tiles, folds_of(cfg, root)[cfg.split.fold])
@@ -150,28 +159,33 @@ def open_run_tiles(cfg: Config) -> tuple[Any, pd.DataFrame]:
     return root, tiles
 
 # %% ../../nbs/runs/01_directory.ipynb #86165141
+def describe_part(cfg: Config) -> str:
+    "Which part of the train and val regions a run learns from, in words."
+    return "the final fit" if cfg.split.final else f"fold {cfg.split.fold}"
+
+
 def fold_stats(cfg: Config, root: str | os.PathLike, tiles: pd.DataFrame) -> dict[str, Any]:
     "The statistics of the training tiles of `tiles_of_run`, and `train`: how many they are and their label pixels."
     stats = compute_stats(root, tiles, cfg.data.clip_percentiles)
-    check_variation(stats, cfg.data.extra_channels, f"fold {cfg.split.fold} of {show_path(root)}")
+    check_variation(stats, cfg.data.extra_channels, f"{describe_part(cfg)} of {show_path(root)}")
     train = tiles[tiles["split"] == "train"]
     return stats | dict(train=summary_of(train, count_labels(root, train["Tile_id"]))["train"])
 
 
 def check_same_fold(cfg: Config, tiles: pd.DataFrame, stats: dict, run_dir: str | os.PathLike) -> None:
     "DataError where the training tiles of a run of a fold are not those that its statistics are of."
-    if cfg.split.fold is None:
+    if not cfg.split.has_own_tiles:
         return
     train = tiles.loc[tiles["split"] == "train", "Tile_id"]
     if stats.get("tiles_digest") != ids_digest(train):
-        found = f"fold {cfg.split.fold} of {cfg.data.root} is not what it was when {show_path(run_dir)} was trained"
+        found = f"{describe_part(cfg)} of {cfg.data.root} is not what it was when {show_path(run_dir)} was trained"
         raise DataError(f"{found}: tiles or regions have changed; restore the dataset or train the run again")
 
 # %% ../../nbs/runs/01_directory.ipynb #731f30a0
 def open_run_data(cfg: Config) -> tuple[Any, pd.DataFrame, dict]:
     "Root, tiles and statistics of a run's dataset, prepared where it can be; DataError where it is unsound."
     root, tiles = open_run_tiles(cfg)
-    stats = run_stats(root, tiles, cfg.data) if cfg.split.fold is None else fold_stats(cfg, root, tiles)
+    stats = fold_stats(cfg, root, tiles) if cfg.split.has_own_tiles else run_stats(root, tiles, cfg.data)
     return root, tiles, stats
 
 # %% ../../nbs/runs/01_directory.ipynb #a13b3ede

@@ -47,7 +47,9 @@ def default_config() -> str:
 def run_name(name: str, overrides: str = "") -> str:
     "<config>[-<overrides>], of at most 80 characters beyond the config's own; the order of overrides does not matter."
     given = dict(split_pairs(overrides))
-    named = [key for key in given if is_of_identity(key) and key != "split.fold"]  # the folder's name has the fold
+    named = [
+        key for key in given if is_of_identity(key) and key not in ("split.fold", "split.final")
+    ]  # in the folder's name
     pairs = sorted(f"{key}={given[key]}" for key in named)
     if not pairs:
         return name
@@ -61,6 +63,8 @@ def run_name(name: str, overrides: str = "") -> str:
 
 # %% ../../nbs/settings/03_places.ipynb #00ca92b0
 def run_path(cfg: Config, overrides: str = "") -> Path:
-    "The directory of a run: runs/<config>[-<overrides that make another run>]/seed-<seed>[-fold-<fold>]."
-    fold = "" if cfg.split.fold is None else f"-fold-{cfg.split.fold}"
-    return runs_root() / run_name(cfg.name, overrides) / f"seed-{cfg.seed}{fold}"
+    "The directory of a run: runs/<config>[-<overrides that make another run>]/seed-<seed>[-fold-<fold> or -final]."
+    part = "" if cfg.split.fold is None else f"-fold-{cfg.split.fold}"
+    if cfg.split.final:
+        part = "-final"
+    return runs_root() / run_name(cfg.name, overrides) / f"seed-{cfg.seed}{part}"

@@ -117,6 +117,7 @@ class SplitConfig(Section):
     folds: Annotated[int, pydantic.Field(ge=0, le=100)] = 0  # parts of the train and val regions; 0: none
     fold: Annotated[int, pydantic.Field(ge=0)] | None = None  # that a run validates on, counted from 0
     epochs: Literal["config", "own"] = "config"  # of a fold: all of train.epochs, or stopped early by the fold itself
+    final: bool = False  # a last run on all train and val regions, which the folds calibrate
 
     @pydantic.model_validator(mode="after")
     def _check(self):
@@ -126,12 +127,33 @@ class SplitConfig(Section):
             raise ValueError(f"fold {self.fold} is given and folds is 0; give the number too, as in split.folds=5")
         if self.fold is not None and self.fold >= self.folds:
             raise ValueError(f"fold {self.fold} is none of the {self.folds} folds, 0 to {self.folds - 1}")
+        if self.final:
+            self._check_final()
         return self
+
+    def _check_final(self) -> None:
+        "ValueError unless folds can fix the epoch of a final fit and calibrate it."
+        if not self.folds:
+            raise ValueError(
+                "final is true and folds is 0; a final fit is calibrated by its folds, as in split.folds=5"
+            )
+        if self.fold is not None:
+            raise ValueError(
+                f"final is true and fold is {self.fold}; a final fit learns from all folds, so leave it out"
+            )
+        if self.epochs == "own":
+            way_out = "set split.epochs=config and train.epochs to the median of the folds' best epochs (make folds)"
+            raise ValueError(f"final is true and epochs is own: no region is left to choose the epoch; {way_out}")
 
     @property
     def has_fixed_epoch(self) -> bool:
         "Whether the epoch of the run's model is fixed beforehand."
-        return self.fold is not None and self.epochs == "config"
+        return self.final or (self.fold is not None and self.epochs == "config")
+
+    @property
+    def has_own_tiles(self) -> bool:
+        "Whether the run learns from other tiles than the dataset's split train."
+        return self.final or self.fold is not None
 
 # %% ../../nbs/settings/00_sections.ipynb #8858f5ac
 Area = Annotated[float, pydantic.Field(gt=0, le=1e9)]

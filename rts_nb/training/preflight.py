@@ -262,7 +262,8 @@ def version_control_state(cfg: Config) -> str:
         differing, _ = differences_of_run(cfg, load_config(file, seed=cfg.seed))
     except ConfigError as error:
         return str(error)
-    differing.pop("split.fold", None)
+    for key in ("split.fold", "split.final"):
+        differing.pop(key, None)
     keys = ", ".join(list(differing)[:3]) + (", …" if len(differing) > 3 else "")
     return f"{len(differing)} keys are not as {file} has them ({keys})" if differing else ""
 

@@ -62,11 +62,17 @@ def describe_resumptions(run_dir: Path) -> str:
 
 # %% ../../nbs/training/10_tables.ipynb #e30faaf3
 def describe_validation(cfg: Config) -> dict[str, str]:
-    "What a run of a fold learns from and what it is judged on; empty for a run without folds."
-    if cfg.split.fold is None:
+    "What a run of a fold, or a final fit, learns from and what it is judged on; empty for a run without folds."
+    if not cfg.split.has_own_tiles:
         return {}
     _, tiles = open_run_tiles(cfg)
     train, val = (tiles[tiles["split"] == split] for split in ("train", "val"))
+    if cfg.split.final:
+        return {
+            "final fit": f"trains on {describe_fold(train)}: all of train and val",
+            "stops": f"at epoch {cfg.train.epochs}, fixed by the config of its {cfg.split.folds} folds",
+            "its validation tiles": epoch_note(cfg),
+        }
     regions = ", ".join(sorted(val["RegionName"].unique()))
     return {
         "fold": f"{cfg.split.fold} of {cfg.split.folds} (0 to {cfg.split.folds - 1})",
