@@ -25,7 +25,7 @@ from rts_nb.reviewing.intervals import (
     share_of_sum,
 )
 
-# %% ../../nbs/reviewing/07_points.ipynb #fd458b83
+# %% ../../nbs/reviewing/07_points.ipynb #5a403786
 class PointSample(NamedTuple):
     "Points judged in a stratified random sample."
 
@@ -48,7 +48,8 @@ class PointSample(NamedTuple):
 
 def point_sample(stratum, mapped, reference, sizes: Mapping[str, float]) -> PointSample:
     "The sample as arrays of text; DataError for a stratum with fewer than two points, or without a size."
-    sample = PointSample(*(np.asarray(values, str) for values in (stratum, mapped, reference)), sizes)
+    arrays = [np.asarray(values, str) for values in (stratum, mapped, reference)]
+    sample = PointSample(arrays[0], arrays[1], arrays[2], sizes)
     for name in np.unique(sample.stratum).tolist():
         if name not in sizes:
             raise DataError(f"stratum {name!r} has points but no size; expected one of {', '.join(sizes)}")
