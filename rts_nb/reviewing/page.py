@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLAN_FORMAT', 'MOST_PAGE_BYTES', 'TEXT_BYTES', 'FULL_BATCH', 'MOST_ITEM_BYTES', 'LEAST_ITEM_BYTES', 'review_plan',
-           'batch_items', 'rings_of', 'corners_in_degrees', 'place_text', 'item_data', 'item_bytes', 'batch_data',
-           'batch_notes', 'batch_page_content', 'batch_page', 'write_batch']
+           'batch_items', 'rings_of', 'corners_in_degrees', 'place_text', 'date_of', 'item_data', 'item_bytes',
+           'batch_data', 'batch_notes', 'batch_page_content', 'batch_page', 'write_batch']
 
 # %% ../../nbs/reviewing/04_page.ipynb #59f2ed62
 import json
@@ -92,7 +92,13 @@ def place_text(geometry: shapely.Geometry) -> str:
     degrees = f"{format_degrees(latitude, 'SN', 5)}, {format_degrees(longitude, 'WE', 5)}"
     return f"{degrees} (EPSG:3413 {x:.0f}, {y:.0f})"
 
-# %% ../../nbs/reviewing/04_page.ipynb #414b187b
+# %% ../../nbs/reviewing/04_page.ipynb #a6845d3a
+def date_of(imagery: ReviewImagery | None, scene: str) -> str:
+    "When the first of an item's scenes was taken, as a table of tiles says; '' where nothing does."
+    first = imagery.found.scenes.get(scene.split(",")[0]) if imagery else None
+    return first.date if first else ""
+
+
 def item_data(row: Any, imagery: ReviewImagery | None, most_bytes: int) -> dict[str, Any]:
     "What the page gets of an item, a row of `batch_items`."
     wide = view_bounds(row.geometry, row.kind)["wide"]
@@ -105,6 +111,7 @@ def item_data(row: Any, imagery: ReviewImagery | None, most_bytes: int) -> dict[
         rings=[] if is_block else rings,
         ask=bool(row.outline_asked),
         scene=row.scene,
+        date=date_of(imagery, row.scene),
         place=place_text(row.geometry),
         corners=corners_in_degrees(wide),
         ground=round(math.sqrt(geodesic_area(box) / box.area), 6),

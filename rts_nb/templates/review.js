@@ -108,6 +108,7 @@ function drawScale() {
 function drawShapes() {
   const {points, outline, corners} = entry(item().id);
   const unit = metresPerPixel();
+  find('stripes').setAttribute('patternTransform', `rotate(45) scale(${unit})`);
   const showsOutline = hasOutline && !(isDrawing && !item().square);  // a reviewer draws what they see, not what the model drew
   const rings = item().square ? [item().square] : item().rings;
   const line = showsOutline ? rings.map(ring => pathOf(ring, 'Z')).join('') : '';
@@ -147,6 +148,11 @@ function drawView() {
     if (url) for (const [name, value] of Object.entries({href: url, width, height})) picture.setAttribute(name, value);
     else picture.removeAttribute('href');
   }
+  for (const id of ['where-empty', 'cover']) {
+    find(id).setAttribute('width', width);
+    find(id).setAttribute('height', height);
+  }
+  find('cover').toggleAttribute('hidden', !empty);
   const [slope, intercept] = (isBright ? stretched : natural) || [1, 0];
   for (const part of find('brightness').querySelectorAll('feFuncR, feFuncG, feFuncB')) {
     part.setAttribute('slope', slope);
@@ -215,9 +221,11 @@ function drawItem() {
   find('notname').textContent = item().square ? 'No slump' : 'Not a slump';
   find('view').setAttribute('aria-label', `${item().square ? 'Square' : 'Outline'} of item ${at + 1} at ${item().place}; c is a crosshair that arrow keys move`);
   find('place').textContent = item().place;
-  find('scene').textContent = item().scene;
+  find('scene').textContent = [item().scene, item().date].filter(Boolean).join(', ');
   find('note').value = entry(item().id).note;
   find('where').textContent = '';
+  const [left, bottom, right, top] = item().views.tight.box;  // the pole is at (0, 0)
+  find('north').firstChild.setAttribute('transform', `rotate(${Math.atan2(-left - right, -bottom - top) * 180 / Math.PI})`);
   find('back').disabled = at === 0;
   find('forward').disabled = at === items.length - 1;
   drawView();
@@ -625,6 +633,11 @@ items.forEach((_, k) => {
   cell.addEventListener('click', () => go(k));
   find('strip').append(cell);
 });
+for (const button of document.querySelectorAll('main button, header button')) {
+  const key = button.querySelector('kbd');
+  if (key) button.setAttribute('aria-keyshortcuts', key.textContent === '⌫' ? 'Backspace' : key.textContent);
+}
+find('message').addEventListener('click', () => say(''));
 find('strip').classList.toggle('many', items.length > 120);
 load();
 at = Math.max(0, items.findIndex(({id}) => id === state.at));
