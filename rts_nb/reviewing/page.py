@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PLAN_FORMAT', 'MOST_PAGE_BYTES', 'TEXT_BYTES', 'FULL_BATCH', 'MOST_ITEM_BYTES', 'LEAST_ITEM_BYTES', 'review_plan',
-           'batch_items', 'rings_of', 'corners_in_degrees', 'place_text', 'date_of', 'item_data', 'item_bytes',
-           'batch_data', 'batch_notes', 'batch_page_content', 'batch_page', 'write_batch']
+           'sampled_items', 'batch_items', 'rings_of', 'corners_in_degrees', 'place_text', 'date_of', 'item_data',
+           'item_bytes', 'batch_data', 'batch_notes', 'batch_page_content', 'batch_page', 'write_batch']
 
 # %% ../../nbs/reviewing/04_page.ipynb #59f2ed62
 import json
@@ -28,7 +28,7 @@ from ..mapping.page import load_template, page_policy, read_template, script_jso
 from ..mapping.quicklooks import imagery_of_map
 from .views import ReviewImagery, item_views, view_bounds
 
-# %% ../../nbs/reviewing/04_page.ipynb #0562e445
+# %% ../../nbs/reviewing/04_page.ipynb #426be9b6
 PLAN_FORMAT = "rts_nb review 1"
 
 
@@ -48,21 +48,27 @@ def review_plan(review_dir: str | os.PathLike) -> dict[str, Any]:
     return plan
 
 
-def batch_items(review_dir: str | os.PathLike, batch: int) -> gpd.GeoDataFrame:
-    "The items of a batch in their order; DataError if there are none."
-    path, plan = Path(resolve(review_dir)) / "items.gpkg", review_plan(review_dir)
-    if batch not in range(1, plan["batches"] + 1):
-        raise DataError(f"there is no batch {batch}: {show_path(path.parent)} has the batches 1 to {plan['batches']}")
+def sampled_items(review_dir: str | os.PathLike) -> gpd.GeoDataFrame:
+    "The items of all batches of a review, a row for each item of each; DataError if there are none."
+    path = Path(resolve(review_dir)) / "items.gpkg"
     try:
-        items = gpd.read_file(path, layer="items")
+        return gpd.read_file(path, layer="items")
     except (OSError, DataSourceError, DataLayerError) as e:
         found = f"{show_path(path)} cannot be read as the items of a review ({first_line(e)})"
         raise DataError(f"{found}; draw the sample again") from None
+
+
+def batch_items(review_dir: str | os.PathLike, batch: int) -> gpd.GeoDataFrame:
+    "The items of a batch in their order; DataError if there are none."
+    shown, plan = show_path(resolve(review_dir)), review_plan(review_dir)
+    if batch not in range(1, plan["batches"] + 1):
+        raise DataError(f"there is no batch {batch}: {shown} has the batches 1 to {plan['batches']}")
+    items = sampled_items(review_dir)
     found = items[items["batch"] == batch].sort_values("order", ignore_index=True)
     twice = found["item"][found["item"].duplicated()]
     if not len(found) or len(twice):
         problem = f"has item {twice.iloc[0]} twice" if len(twice) else "has no item"
-        raise DataError(f"batch {batch} of {show_path(path)} {problem}; draw the sample again")
+        raise DataError(f"batch {batch} of {shown} {problem}; draw the sample again")
     return found
 
 # %% ../../nbs/reviewing/04_page.ipynb #69af6547

@@ -365,12 +365,10 @@ function undoCorner() {
 function closeOutline() {
   const {id} = item();
   const {corners, verdict} = entry(id);
-  if (corners.length < 3 || areaOf(corners) < 1) {
-    say('An outline has at least three corners around some ground: click more of them, or press Escape.', 'wrong');
-    return;
-  }
-  if (crosses(corners)) {
-    say('The outline crosses itself: take corners back with Backspace, or discard it with Escape.', 'wrong');
+  const isThin = corners.length < 3 || (!crosses(corners) && areaOf(corners) < 1);
+  if (isThin || crosses(corners)) {
+    say(isThin ? 'An outline has at least three corners around some ground: click more of them, or press Escape.'
+      : 'The outline crosses itself: take corners back with Backspace, or discard it with Escape.', 'wrong');
     return;
   }
   isDrawing = false;
@@ -444,7 +442,7 @@ function verdictFile() {
 }
 
 function fileName({batch, reviewer, finished}) {
-  const slug = reviewer.normalize('NFKD').toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-+|-+$/g, '') || 'reviewer';
+  const slug = reviewer.normalize('NFKD').replace(/\p{M}/gu, '').toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-').replace(/^-+|-+$/g, '') || 'reviewer';
   return `verdicts-${String(batch).padStart(2, '0')}-${slug}${finished ? '' : '-unfinished'}.json`;
 }
 
