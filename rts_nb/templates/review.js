@@ -508,6 +508,12 @@ async function openFile(chosen) {
 }
 
 // ---------------------------------------------------------------- dialogs
+// Closes a dialog; the keys go to the page at once, and not to a field that is no longer seen.
+function closeDialog(id) {
+  find(id).close();
+  find('view').focus();
+}
+
 function askName(why = '') {
   find('welcomewhy').textContent = why;
   find('reviewer').value = state.reviewer;
@@ -526,7 +532,7 @@ function takeName() {
   store();
   drawProgress();
   const saves = savesNext;
-  find('welcome').close();
+  closeDialog('welcome');
   if (saves) save();
 }
 
@@ -540,7 +546,7 @@ function forget() {
   }
   state = {reviewer: '', at: '', kept: {}};
   store();
-  find('help').close();
+  closeDialog('help');
   go(0);
   askName();
 }
@@ -576,8 +582,8 @@ const clicks = {
   rts: toggles.r, not: toggles.n, unsure: toggles.u, back: () => go(at - 1), forward: () => go(at + 1),
   unmark: () => { const {verdict} = entry(item().id); change(item().id, {points: [], ...(verdict === 'rts' ? {verdict: null} : {})}); say(''); refresh(); },
   discard: () => { if (!isDrawing) change(item().id, {outline: null}); stopDrawing('Outline discarded.'); },
-  open: () => find('file').click(), start: takeName, rename: () => askName(), forget, helped: () => find('help').close(),
-  later: () => find('done').close(), finish: () => { find('done').close(); save(); },
+  open: () => find('file').click(), start: takeName, rename: () => askName(), forget, helped: () => closeDialog('help'),
+  later: () => closeDialog('done'), finish: () => { closeDialog('done'); save(); },
 };
 for (const [id, act] of Object.entries(clicks)) find(id).addEventListener('click', act);
 find('file').addEventListener('change', () => {
