@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['REVIEW_CORNER', 'REVIEW_PIXEL_M', 'REVIEW_SHAPE', 'BLOCK_M', 'EXAMPLE_STRATA', 'EXAMPLE_MAP', 'EXAMPLE_SAMPLE',
-           'paint_review_scene', 'draw_near_misses', 'draw_blocks', 'review_rows', 'number_items', 'example_plan',
+           'paint_review_scene', 'draw_near_misses', 'draw_squares', 'review_rows', 'number_items', 'example_plan',
            'ExampleReview', 'example_review', 'example_verdict', 'example_verdicts']
 
 # %% ../../nbs/reviewing/12_examples.ipynb #90133277
@@ -47,7 +47,7 @@ def paint_review_scene(rng: np.random.Generator, path: Path, number: int, has_ni
     found = rasterio.features.shapes(label, mask=label == 1, transform=transform, connectivity=8)
     return gpd.GeoSeries([shapely.geometry.shape(outline) for outline, _ in found], crs=CRS)
 
-# %% ../../nbs/reviewing/12_examples.ipynb #e5656281
+# %% ../../nbs/reviewing/12_examples.ipynb #1acd54d5
 BLOCK_M = 192.0
 
 
@@ -63,7 +63,7 @@ def draw_near_misses(rng: np.random.Generator, box: Sequence[float], n: int) -> 
     return shapes
 
 
-def draw_blocks(rng: np.random.Generator, box: Sequence[float], n: int) -> list[shapely.Polygon]:
+def draw_squares(rng: np.random.Generator, box: Sequence[float], n: int) -> list[shapely.Polygon]:
     "So many different squares of the grid of blocks in a box (m)."
     left, bottom, right, top = box
     columns, rows = int((right - left) // BLOCK_M), int((top - bottom) // BLOCK_M)
@@ -105,7 +105,7 @@ def number_items(rows: list[dict[str, Any]], n_batches: int, rng: np.random.Gene
     items["order"] = items.groupby("batch").cumcount()
     return items.sort_values(["batch", "order"], ignore_index=True)
 
-# %% ../../nbs/reviewing/12_examples.ipynb #3227c1fc
+# %% ../../nbs/reviewing/12_examples.ipynb #afd3a978
 EXAMPLE_MAP, EXAMPLE_SAMPLE = "a1b2c3d4e5f6", "0f1e2d3c4b5a"
 
 
@@ -130,7 +130,7 @@ def example_plan(items: gpd.GeoDataFrame, imagery: dict[str, str]) -> dict[str, 
         map_dir="..",
     )
 
-
+# %% ../../nbs/reviewing/12_examples.ipynb #ff81dece
 class ExampleReview(NamedTuple):
     "Where the files of a review are."
 
@@ -159,7 +159,7 @@ def example_review(
         with rasterio.open(path) as raster:
             box = raster.bounds
         drawn = dict(
-            detection=list(slumps), near=draw_near_misses(rng, box, n_each), block=draw_blocks(rng, box, n_each)
+            detection=list(slumps), near=draw_near_misses(rng, box, n_each), block=draw_squares(rng, box, n_each)
         )
         for kind, shapes in drawn.items():
             rows += review_rows(rng, kind, shapes, name)
@@ -170,7 +170,7 @@ def example_review(
     write_json(review_dir / "plan.json", example_plan(items, dict(source=source, licence=licence)))
     return ExampleReview(map_dir, review_dir)
 
-# %% ../../nbs/reviewing/12_examples.ipynb #5994adae
+# %% ../../nbs/reviewing/12_examples.ipynb #44240e8c
 def example_verdict(row: Any, k: int) -> dict[str, Any]:
     "The verdict on an item, the `k`th of its batch."
     has_slump = row.kind == "detection" or (row.kind == "block" and k % 2 == 0)

@@ -65,7 +65,7 @@ class VerdictFile(pydantic.BaseModel):
     def _in_utc(cls, saved: datetime.datetime) -> datetime.datetime:
         return saved if saved.tzinfo else saved.replace(tzinfo=datetime.UTC)
 
-# %% ../../nbs/reviewing/05_verdicts.ipynb #b93878d5
+# %% ../../nbs/reviewing/05_verdicts.ipynb #52fc6bd5
 def describe_fault(error: pydantic.ValidationError) -> str:
     "The first fault of a content, in a line: where it stands, what is expected, what was found."
     fault = error.errors()[0]
@@ -86,10 +86,10 @@ def parse_verdict_file(path: Path) -> VerdictFile:
     except ValueError as e:
         found = f"{shown} is not a whole verdict file ({first_line(e)})"
         raise DataError(f"{found}; was it cut off? Save it on the page again") from None
-    found = content.get("format") if isinstance(content, dict) else type(content).__name__
-    if found != VERDICT_FORMAT:
+    stated = content.get("format") if isinstance(content, dict) else type(content).__name__
+    if stated != VERDICT_FORMAT:
         raise DataError(
-            f"{shown} has the format {found}, expected {VERDICT_FORMAT}, a file saved by the page of a batch"
+            f"{shown} has the format {stated}, expected {VERDICT_FORMAT}, a file saved by the page of a batch"
         )
     try:
         file = VerdictFile.model_validate(content)
