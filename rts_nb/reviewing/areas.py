@@ -99,7 +99,7 @@ def _area_of_kind(judged: JudgedItems, kind: str) -> Estimate:
     mapped = mapped_terms(part).joined()._replace(hits=part.hits())
     return NO_ESTIMATE if ratio is None else mover_product(mapped, ratio)
 
-
+# %% ../../nbs/reviewing/08_areas.ipynb #7323318f
 def _area_of_blocks(judged: JudgedItems) -> tuple[Estimate, str]:
     "The area of slumps in blocks, and where their size is from."
     part = judged.of_kinds(["block"])

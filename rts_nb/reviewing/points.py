@@ -149,7 +149,7 @@ def point_estimate(sample: PointSample, y: np.ndarray, x: np.ndarray) -> Estimat
     correlation = exclusive_correlation(shares, others, numbers, weights)
     return share_of_sum(top._replace(hits=hits), bottom, correlation)
 
-
+# %% ../../nbs/reviewing/07_points.ipynb #d8d13149
 def point_table(sample: PointSample, classes: list[str]) -> pd.DataFrame:
     "Overall accuracy, and by class user's and producer's accuracy and area share, with 95 % intervals."
     rows = {key: point_estimate(sample, y, x) for key, (y, x) in indicators(sample, classes).items()}

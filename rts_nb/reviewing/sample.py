@@ -6,7 +6,7 @@
 __all__ = ['FEWEST', 'RAISED', 'AREA_SPREAD', 'GOALS', 'DESIGN', 'stratum_parts', 'merged_over', 'strata_of', 'Goals',
            'detections_for', 'check_goals', 'allocate', 'expected_true', 'half_width_of', 'attainable',
            'attainable_table', 'Design', 'number_of_batches', 'draw_items', 'with_replicates', 'ask_outlines',
-           'shuffled_order', 'named_items', 'drawn_by_stratum', 'deal_sample', 'plan_of', 'review_path', 'draw_sample']
+           'shuffled_order', 'named_items', 'drawn_by_stratum', 'deal_sample', 'plan_of', 'review_path', 'draw_review']
 
 # %% ../../nbs/reviewing/02_sample.ipynb #4735a6e2
 import math
@@ -142,7 +142,7 @@ def attainable(population: pd.Series, drawn: pd.Series, p: float) -> dict[str, f
         omission=smallest if n_blocks else math.nan,
     )
 
-
+# %% ../../nbs/reviewing/02_sample.ipynb #eb9df770
 def attainable_table(found: dict[str, float], n_blocks: int) -> pd.DataFrame:
     "What `attainable` found, in words, one row each."
     rows = {
@@ -182,7 +182,7 @@ def draw_items(ground: gpd.GeoDataFrame, drawn: pd.Series, design: Design) -> pd
         chosen.append(of_stratum)
     return pd.concat(chosen).assign(replicate=False)
 
-
+# %% ../../nbs/reviewing/02_sample.ipynb #dcfc3fa7
 def with_replicates(items: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.DataFrame:
     "The items, and a share of each batch once more in the next one (of a single batch in a second), for others."
     n_batches = int(items["batch"].max())
@@ -258,8 +258,8 @@ def review_path(map_dir: str | os.PathLike) -> Path:
 
 GOALS, DESIGN = Goals(), Design()
 
-
-def draw_sample(
+# %% ../../nbs/reviewing/02_sample.ipynb #073e21d9
+def draw_review(
     map_dir: str | os.PathLike,
     review_dir: str | os.PathLike | None = None,  # None: review_path
     goals: Goals = GOALS,
@@ -281,9 +281,8 @@ def draw_sample(
     drawn = drawn_by_stratum(named, goals, census, true)
     items = deal_sample(named, drawn, design)
     by_kind = items[~items["replicate"]].groupby("kind").size()
-    found = attainable(named["kind"].value_counts(), by_kind, true)
     source, licence = imagery
-    plan = dict(
+    plan: dict[str, Any] = dict(
         map=map_id_of(map_dir),
         map_dir=os.path.relpath(absolute_path(map_dir), absolute_path(folder)),
         design="census" if census else "sample",
@@ -292,7 +291,7 @@ def draw_sample(
         block_m=float(np.sqrt(named.loc[named["kind"] == "block"].geometry.area.max())),
         goals=goals._asdict(),
         strata=plan_of(named, drawn),
-        attainable=found,
+        attainable=attainable(named["kind"].value_counts(), by_kind, true),
         imagery=dict(source=source, licence=licence),
         trained_on=int(met.sum()) if known is not None else None,
     )

@@ -9,7 +9,7 @@ __all__ = ['Results', 'CLASS_STRATA', 'OTHER_STRATA', 'RARE', 'SMALL_STRATA', 'F
 
 # %% ../../nbs/reviewing/08_simulation.ipynb #0c93c270
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -58,7 +58,7 @@ class PointWorld(NamedTuple):
 
     def truth(self) -> dict[str, float]:
         "The true figures."
-        cells = {}
+        cells: dict[tuple[str, str], float] = {}
         for name, weight in self.weights.items():
             for pair, share in self.shares[name].items():
                 cells[pair] = cells.get(pair, 0) + weight * share
@@ -82,7 +82,7 @@ class PointWorld(NamedTuple):
             reference += [pairs[k][1] for k in drawn]
         return PointSample(np.array(stratum), np.array(mapped), np.array(reference), self.weights)
 
-
+# %% ../../nbs/reviewing/08_simulation.ipynb #fd3c8598
 def try_points(world: PointWorld, n: int, seed=0) -> pd.DataFrame:
     "Coverage over `n` samples of a world of points."
     rng, truth = np.random.default_rng(seed), world.truth()
@@ -150,16 +150,20 @@ def _detections(world: ItemWorld, rng: np.random.Generator) -> pd.DataFrame:
     names = [f"detection {c}{s}{r}" for c, s, r in zip(group, size, region, strict=True)]
     return pd.DataFrame(dict(cell=names, kind="detection", slumps=slumps, mapped_m2=mapped, group=group, chance=chance))
 
-
+# %% ../../nbs/reviewing/08_simulation.ipynb #65394fa5
 def _missed(world: ItemWorld, rng: np.random.Generator) -> pd.DataFrame:
     "All near misses and blocks of a map with their truth."
     group = rng.integers(0, 2, world.near)
     chance = world.near_share * (0.5 + group)
-    near = dict(cell=[f"near {g}" for g in group], kind="near", slumps=(rng.random(world.near) < chance).astype(float))
+    near: dict[str, Any] = dict(
+        cell=[f"near {g}" for g in group], kind="near", slumps=(rng.random(world.near) < chance).astype(float)
+    )
     near |= dict(mapped_m2=np.exp(rng.normal(7, 0.5, world.near)), group=group, chance=chance)
     of_block = rng.choice(3, world.blocks, p=[0.9, 0.08, 0.02])
     expected = np.array(world.missed)[of_block]
-    blocks = dict(cell=[f"block {g}" for g in of_block], kind="block", slumps=rng.poisson(expected).astype(float))
+    blocks: dict[str, Any] = dict(
+        cell=[f"block {g}" for g in of_block], kind="block", slumps=rng.poisson(expected).astype(float)
+    )
     blocks |= dict(mapped_m2=0.0, group=of_block, chance=expected)
     return pd.concat([pd.DataFrame(near), pd.DataFrame(blocks)])
 
@@ -203,7 +207,7 @@ def true_figures(population: pd.DataFrame) -> dict[str, float]:
         "area by difference": float(population["true_m2"].sum()),
     }
 
-
+# %% ../../nbs/reviewing/08_simulation.ipynb #0fd321bc
 def estimated_figures(judged: JudgedItems, expected_total: float) -> dict[str, Estimate]:
     "What a sample says of them."
     detected = judged.of_kinds(["detection"])

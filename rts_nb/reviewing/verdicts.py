@@ -167,7 +167,7 @@ def check_verdict_file(file: VerdictFile, sample: ReviewSample, shown: str) -> N
         except DataError as e:
             raise DataError(f"{shown}: item {judged.item}: {e}; correct it on the page and save it again") from None
 
-
+# %% ../../nbs/reviewing/05_verdicts.ipynb #24187aa7
 def check_finished(file: VerdictFile, sample: ReviewSample, shown: str) -> None:
     "DataError for a file that lacks verdicts, or that does not call itself finished."
     expected = len(sample.batches[file.batch])

@@ -162,7 +162,7 @@ def read_view(imagery: ReviewImagery, names: Sequence[str], box: Bounds) -> Squa
         rgb, nir = _add_scene(imagery, name, box, rgb, nir)
     return Square(rgb, nir)
 
-
+# %% ../../nbs/reviewing/03_views.ipynb #fa6c0ed5
 def _add_scene(imagery: ReviewImagery, name: str, box: Bounds, rgb, nir) -> tuple:
     "R, G, B and near infrared of a square, what is unknown taken from one more scene; as they were if unreadable."
     try:
@@ -292,7 +292,7 @@ def view_data(square: Square, tones: Tones, most_bytes: int) -> tuple[dict[str, 
         view["missing"] = round(float(1 - square.known.mean()), 3)
     return view, n_bytes
 
-
+# %% ../../nbs/reviewing/03_views.ipynb #7d54f82c
 def item_views(
     imagery: ReviewImagery | None,  # None: without pictures
     names: Sequence[str],  # of the scenes that the item lies in

@@ -130,7 +130,7 @@ def paint_one(batch: TileBatch, k: int, seed: int, size: int) -> tuple[np.ndarra
     rgb, _, label = sample_tile(rng, palette, size, k < plan.positive, MOST_SLUMPS)
     return rgb, label
 
-
+# %% ../../nbs/tiles/04_field_sample.ipynb #4cdc1e3a
 def paint_batch(root: Path, batch: TileBatch, seed: int, size: int) -> dict[str, np.ndarray]:
     "Paints and writes the tiles of a batch that are not on disk yet; the label pixels (3,) of each, by its id."
     corners = grid_of_region(batch.region, batch.plan.total, seed)
@@ -158,12 +158,12 @@ def paint_tiles(
     workers = workers or min(os.cpu_count() or 1, len(batches) // 4 + 1)
     jobs = (joblib.delayed(paint_batch)(root, batch, seed, size) for batch in batches)
     painted = joblib.Parallel(workers, return_as="generator")(jobs)
-    counts = {}
+    counts: dict[str, np.ndarray] = {}
     for of_batch in progress(painted, "sample dataset", unit="batch", total=len(batches)):
         counts |= of_batch
     return counts
 
-
+# %% ../../nbs/tiles/04_field_sample.ipynb #9011675a
 def rows_of_region(region: int, plan: RegionPlan, seed: int, size: int) -> list[TileRow]:
     "The metadata rows of a region's tiles. Slumps have no names: they are told apart by position."
     rows = []
@@ -195,7 +195,7 @@ def make_field_sample(
     seed: int = 42,
     tile_size: int = 128,  # pixels of 3 m
     n_regions: int = 20,
-    counts: tuple[int, int] = (160, 320),  # positive tiles, and negative ones that have look-alikes of all kinds
+    counts: tuple[int, int] = (128, 256),  # positive tiles, and negative ones that have look-alikes of all kinds
     ratio: int = 200,  # negatives for each positive, in val and in test
 ) -> Path:
     "Writes the sample dataset, RGB alone, with three neighbouring scenes, and gives its root; DataError if it exists."
@@ -206,14 +206,14 @@ def make_field_sample(
     plan = dict(source="field", seed=seed, tile_size=tile_size, regions=n_regions, counts=list(counts), ratio=ratio)
     plans, splits = plan_regions(n_regions, *counts, ratio, seed)
     with prepared_folder(root, plan) as folder:
-        counts = paint_tiles(folder, plans, seed, tile_size)
+        label_pixels = paint_tiles(folder, plans, seed, tile_size)
         rows = [rows_of_region(region, of_region, seed, tile_size) for region, of_region in enumerate(plans)]
         write_metadata(folder, list(itertools.chain.from_iterable(rows)))
         write_neighbours(folder, seed, 3, n_regions)
         with atomic(folder / "splits.yaml") as file:
             file.write_text(yaml.safe_dump(splits, sort_keys=False), encoding="utf-8")
         tiles = load_tiles(folder)
-        of_tiles = np.stack([counts[tile_id] for tile_id in tiles["Tile_id"]])
+        of_tiles = np.stack([label_pixels[tile_id] for tile_id in tiles["Tile_id"]])
         write_json(folder / "splits_summary.json", summary_of(tiles, of_tiles))
         finish_dataset(folder, tile_size, "sample", seed)
     return Path(resolve(root))
