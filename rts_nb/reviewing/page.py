@@ -26,6 +26,7 @@ from ..mapping.folder import explain_write_errors
 from ..mapping.geodesy import geodesic_area, to_degrees
 from ..mapping.page import load_template, page_policy, read_template, script_json
 from ..mapping.quicklooks import imagery_of_map
+from .items import PLAN_FORMAT
 from .views import ReviewImagery, item_views, view_bounds
 
 # %% ../../nbs/reviewing/04_page.ipynb #426be9b6
