@@ -195,7 +195,7 @@ def make_field_sample(
     seed: int = 42,
     tile_size: int = 128,  # pixels of 3 m
     n_regions: int = 20,
-    counts: tuple[int, int] = (128, 256),  # positive tiles, and negative ones that have look-alikes of all kinds
+    counts: tuple[int, int] = (160, 320),  # positive tiles, and negative ones that have look-alikes of all kinds
     ratio: int = 200,  # negatives for each positive, in val and in test
 ) -> Path:
     "Writes the sample dataset, RGB alone, with three neighbouring scenes, and gives its root; DataError if it exists."
