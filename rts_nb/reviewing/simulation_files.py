@@ -70,7 +70,7 @@ def labelled_population(world: ItemWorld, rng: np.random.Generator) -> pd.DataFr
     population["mean_prob"] = (by_group + spread).where(is_detection, lower)
     return population
 
-# %% ../../nbs/reviewing/08_simulation_files.ipynb #978c3e43
+# %% ../../nbs/reviewing/08_simulation_files.ipynb #5a93f4e7
 class SimulatedReview(NamedTuple):
     "The files of a simulated review, and its truth."
 
@@ -97,7 +97,7 @@ def draw_simulated(world: ItemWorld, population: pd.DataFrame, rng: np.random.Ge
 
 
 def deal_simulated(drawn: pd.DataFrame, n_batches: int, rng: np.random.Generator, census: bool) -> gpd.GeoDataFrame:
-    "Items of all batches: dealt in turn, detections of a census by probability; a tenth once more for the next batch."
+    "Items of all batches: dealt in turn, detections of a census by probability; a tenth again in the next."
     items = drawn.assign(batch=drawn.groupby("stratum").cumcount() % n_batches + 1, replicate=False)
     if census:
         is_detection = items["kind"] == "detection"
@@ -108,7 +108,8 @@ def deal_simulated(drawn: pd.DataFrame, n_batches: int, rng: np.random.Generator
     items["geometry"] = [rectangle_of(k, items["area_m2"][k], long[k]) for k in range(len(items))]
     items["outline_asked"] = rng.random(len(items)) < np.where(items["kind"] == "block", 0, 0.5)
     again = items[items.groupby("batch").cumcount() % 10 == 0]
-    again = again.assign(batch=again["batch"] % n_batches + 1, replicate=True, outline_asked=False)
+    following = again["batch"] % n_batches + 1 if n_batches > 1 else 2
+    again = again.assign(batch=following, replicate=True, outline_asked=False)
     items = pd.concat([items, again], ignore_index=True)
     items["order"] = items.groupby("batch").cumcount() + 1
     return gpd.GeoDataFrame(items.assign(rts_id="", scene="simulated", max_prob=items["mean_prob"]), crs=CRS)
@@ -133,7 +134,7 @@ def write_simulated_map(map_dir: Path, promised: dict[str, Any] | None, seed: in
     write_json(map_dir / LOG, log)
     return map_id_of(map_dir)
 
-# %% ../../nbs/reviewing/08_simulation_files.ipynb #7fcd355a
+# %% ../../nbs/reviewing/08_simulation_files.ipynb #e6b111b7
 def simulate_review(
     folder: str | os.PathLike,
     world: ItemWorld,
@@ -152,7 +153,7 @@ def simulate_review(
         map_dir="../map",
         design="census" if census else "sample",
         seed=seed,
-        batches=n_batches,
+        batches=int(items["batch"].max()),
         block_m=SIMULATED_BLOCK_M,
         strata=plan_strata(population, drawn),
         imagery=dict(source="", licence=""),
