@@ -262,7 +262,6 @@ def run_on_teams(
     "f(x), parts of the batch computed by teams of cores side by side, without gradients where there are several teams."
     parts = x.split(max(1, TEAM_PIXELS // x[0, 0].numel()))
     if teams == 1:
-        answers = map(f, parts)
-    else:
-        answers = core_teams(teams, cores // teams).map(torch.no_grad()(f), parts)
+        return torch.cat([f(part) for part in parts])
+    answers = core_teams(teams, cores // teams).map(torch.no_grad()(f), parts)
     return torch.cat(list(answers))
