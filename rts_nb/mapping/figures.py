@@ -6,12 +6,13 @@
 __all__ = ['LEAST_SHOWN', 'CHIPS_A_ROW', 'MapScenes', 'scenes_of_map', 'read_overview', 'slumps_of_scene', 'count_slumps',
            'map_title', 'draw_scene', 'read_slumps', 'show_map', 'map_figures', 'footprints', 'dot_sizes',
            'show_detection_map', 'format_area_axis', 'draw_area_histogram', 'sizes_title', 'show_detection_sizes',
-           'read_window', 'detection_chip', 'extremes', 'extremes_title', 'show_extremes']
+           'read_window', 'detection_chip', 'extremes', 'extremes_title', 'show_chips', 'show_extremes']
 
 # %% ../../nbs/mapping/15_figures.ipynb #b93cadc0
 import dataclasses
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import geopandas as gpd
@@ -261,13 +262,8 @@ def extremes_title(groups: list[pd.DataFrame]) -> str:
     return f"{shown}\n(mean probability, width of the chip)"
 
 # %% ../../nbs/mapping/15_figures.ipynb #7d8c0cdf
-def show_extremes(out_dir: str | os.PathLike, scenes, n=12) -> Figure:
-    "The `n` most certain slumps above, the `n` least certain ones below, as chips of imagery."
-    found, slumps = scenes_of_map(out_dir, scenes), read_slumps(out_dir)
-    slumps = slumps.assign(first=slumps["scene"].str.split(",").str[0])
-    groups = extremes(slumps[slumps["first"].isin(list(found.scenes))], n)
-    if not len(groups[0]):
-        return text_figure(extremes_title(groups))
+def show_chips(found: MapScenes, groups: Sequence[pd.DataFrame], title: str) -> Figure:
+    "Chips of imagery of slumps (`first`: a scene they lie in, `mean_prob`, `geometry`), a block of rows a group."
     columns = min(CHIPS_A_ROW, max(map(len, groups)))
     rows = [-(-len(group) // columns) for group in groups]
     size = (max(1.6 * columns, 4.8), 1.75 * sum(rows) + 0.5)
@@ -279,5 +275,13 @@ def show_extremes(out_dir: str | os.PathLike, scenes, n=12) -> Figure:
         for ax, row in zip(part.flat, group.itertuples(), strict=False):
             with found.open(row.first) as src:
                 detection_chip(ax, row, src)
-    fig.suptitle(extremes_title(groups), fontsize=10)
+    fig.suptitle(title, fontsize=10)
     return fig
+
+
+def show_extremes(out_dir: str | os.PathLike, scenes, n=12) -> Figure:
+    "The `n` most certain slumps above, the `n` least certain ones below, as chips of imagery."
+    found, slumps = scenes_of_map(out_dir, scenes), read_slumps(out_dir)
+    slumps = slumps.assign(first=slumps["scene"].str.split(",").str[0])
+    groups = extremes(slumps[slumps["first"].isin(list(found.scenes))], n)
+    return show_chips(found, groups, extremes_title(groups)) if len(groups[0]) else text_figure(extremes_title(groups))

@@ -230,7 +230,7 @@ def cast_weights(
         return cast if _close(model(x), cast(x)) else model
 
 # %% ../../nbs/networks/02_precision.ipynb #74952009
-TEAM_PIXELS = 1 << 18  # that a team of cores takes at a time
+TEAM_PIXELS = 1 << 17  # that a team of cores takes at a time, or one window
 
 # %% ../../nbs/networks/02_precision.ipynb #5ee60adc
 @functools.lru_cache
@@ -260,9 +260,8 @@ def run_on_teams(
     cores: int,  # of all teams together
 ) -> torch.Tensor:
     "f(x), parts of the batch computed by teams of cores side by side, without gradients where there are several teams."
-    if teams == 1 or len(x) < teams:
-        return f(x)
-    rounds = -(-x[:, 0].numel() // (TEAM_PIXELS * teams))
-    parts = x.tensor_split(min(len(x), teams * rounds))
+    parts = x.split(max(1, TEAM_PIXELS // x[0, 0].numel()))
+    if teams == 1:
+        return torch.cat([f(part) for part in parts])
     answers = core_teams(teams, cores // teams).map(torch.no_grad()(f), parts)
     return torch.cat(list(answers))

@@ -87,7 +87,9 @@ def _forward_pass(predictor: "Predictor", x: torch.Tensor) -> torch.Tensor:
 
 # %% ../../nbs/predict/05_predictor.ipynb #fe279b3e
 def network_logits(predictor: "Predictor", x: torch.Tensor) -> torch.Tensor:
-    "The forward pass, shared by the teams of cores."
+    "The forward pass, on a CPU shared by the teams of cores."
+    if predictor.device.type != "cpu":
+        return _forward_pass(predictor, x)
     return run_on_teams(functools.partial(_forward_pass, predictor), x, predictor.teams, predictor.cores)
 
 # %% ../../nbs/predict/05_predictor.ipynb #0ca39763

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['FEWEST', 'RAISED', 'AREA_SPREAD', 'GOALS', 'DESIGN', 'stratum_parts', 'merged_over', 'strata_of', 'Goals',
            'detections_for', 'check_goals', 'allocate', 'expected_true', 'half_width_of', 'attainable',
-           'attainable_table', 'Design', 'number_of_batches', 'draw_items', 'with_replicates', 'ask_outlines',
-           'shuffled_order', 'named_items', 'drawn_by_stratum', 'deal_sample', 'plan_of', 'review_path', 'draw_review']
+           'attainable_table', 'Design', 'number_of_batches', 'draw_items', 'by_probability', 'with_replicates',
+           'ask_outlines', 'shuffled_order', 'named_items', 'drawn_by_stratum', 'deal_sample', 'plan_of', 'review_path',
+           'draw_review']
 
-# %% ../../nbs/reviewing/02_sample.ipynb #4735a6e2
+# %% ../../nbs/reviewing/02_sample.ipynb #5a77c62c
 import math
 import os
 from collections.abc import Sequence
@@ -24,10 +25,10 @@ from ..core.files import ConfigError, DataError, absolute_path, resolve, show_pa
 from ..mapping.figures import read_slumps
 from ..mapping.page_layers import detection_classes
 from .ground import list_ground, on_known_ground, training_ground
-from .items import KIND_LETTERS, finished_map_log, item_layer, map_id_of, write_sample
+from .items import KINDS, finished_map_log, item_layer, map_id_of, write_sample
 from ..scores.objects import SIZE_NAMES, longest_diameter, size_class
 
-# %% ../../nbs/reviewing/02_sample.ipynb #2ce04745
+# %% ../../nbs/reviewing/02_sample.ipynb #772347bd
 FEWEST = 5  # items of a stratum
 RAISED = 0.1  # of the highest near-miss probability: a block that reaches it is "raised", else "quiet"
 
@@ -108,7 +109,7 @@ def allocate(population: pd.Series, n: int) -> pd.Series:
     shares = n * population / population.sum()
     return np.ceil(shares - 1e-9).clip(lower=2).clip(upper=population).astype(int)
 
-# %% ../../nbs/reviewing/02_sample.ipynb #d4194c2b
+# %% ../../nbs/reviewing/02_sample.ipynb #db1d4880
 AREA_SPREAD = 0.5  # standard deviation of reference over mapped area, assumed before any verdict
 
 
@@ -142,7 +143,7 @@ def attainable(population: pd.Series, drawn: pd.Series, p: float) -> dict[str, f
         omission=smallest if n_blocks else math.nan,
     )
 
-# %% ../../nbs/reviewing/02_sample.ipynb #eb9df770
+# %% ../../nbs/reviewing/02_sample.ipynb #25bac925
 def attainable_table(found: dict[str, float], n_blocks: int) -> pd.DataFrame:
     "What `attainable` found, in words, one row each."
     rows = {
@@ -153,14 +154,14 @@ def attainable_table(found: dict[str, float], n_blocks: int) -> pd.DataFrame:
     }
     return pd.DataFrame({"this sample": rows})
 
-# %% ../../nbs/reviewing/02_sample.ipynb #cc92d11a
+# %% ../../nbs/reviewing/02_sample.ipynb #16e6cb71
 class Design(NamedTuple):
     "How a sample is drawn and dealt."
 
     seed: int = 42
     batch_size: int = 100  # items
     replicates: float = 0.1  # share of items that a second reviewer sees
-    outlines: float = 0.3  # share of detections for which an outline is asked
+    outlines: float = 0.3  # share of detections and near misses for which an outline is asked
 
 
 def number_of_batches(drawn: pd.Series, batch_size: int) -> int:
@@ -169,10 +170,9 @@ def number_of_batches(drawn: pd.Series, batch_size: int) -> int:
     return max(1, min(wanted, int(drawn[drawn > 0].min()) // 2))
 
 
-def draw_items(ground: gpd.GeoDataFrame, drawn: pd.Series, design: Design) -> pd.DataFrame:
+def draw_items(ground: gpd.GeoDataFrame, drawn: pd.Series, design: Design, n_batches: int) -> pd.DataFrame:
     "The items drawn of each stratum, dealt to batches; `drawn` by stratum, `ground` with `item` and `stratum`."
     rng = np.random.default_rng(design.seed)
-    n_batches = number_of_batches(drawn, design.batch_size)
     chosen = []
     for stratum, members in ground.groupby("stratum", sort=True):
         n = int(drawn[stratum])
@@ -182,7 +182,15 @@ def draw_items(ground: gpd.GeoDataFrame, drawn: pd.Series, design: Design) -> pd
         chosen.append(of_stratum)
     return pd.concat(chosen).assign(replicate=False)
 
-# %% ../../nbs/reviewing/02_sample.ipynb #dcfc3fa7
+
+def by_probability(items: pd.DataFrame, n_batches: int) -> pd.Series:
+    "The batch of each item where detections are dealt by mean probability, the highest in batch 1; others as dealt."
+    detections = items[items["kind"] == "detection"].sort_values("mean_prob", ascending=False, kind="stable")
+    batch = items["batch"].copy()
+    batch[detections.index] = np.arange(len(detections)) * n_batches // max(len(detections), 1) + 1
+    return batch
+
+# %% ../../nbs/reviewing/02_sample.ipynb #fd5ac0e6
 def with_replicates(items: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.DataFrame:
     "The items, and a share of each batch once more in the next one (of a single batch in a second), for others."
     n_batches = int(items["batch"].max())
@@ -195,9 +203,9 @@ def with_replicates(items: pd.DataFrame, share: float, rng: np.random.Generator)
 
 
 def ask_outlines(items: pd.DataFrame, share: float, rng: np.random.Generator) -> pd.Series:
-    "For which items an outline is asked: a share of the detections of each stratum, two at least."
+    "For which items an outline is asked: a share of each stratum of detections and near misses, two at least."
     asked = set()
-    for _, members in items[(items["kind"] == "detection") & ~items["replicate"]].groupby("stratum", sort=True):
+    for _, members in items[(items["kind"] != "block") & ~items["replicate"]].groupby("stratum", sort=True):
         n = min(len(members), max(2, math.ceil(share * len(members)))) if share else 0
         asked |= set(members["item"].iloc[rng.permutation(len(members))[:n]])
     return items["item"].isin(asked) & ~items["replicate"]
@@ -208,12 +216,11 @@ def shuffled_order(items: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
     key = pd.Series(rng.permutation(len(items)), index=items.index)
     return key.groupby(items["batch"].to_numpy()).rank().astype("i8").to_numpy()
 
-# %% ../../nbs/reviewing/02_sample.ipynb #cc40de8e
-def named_items(ground: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
-    "The ground with `item`, a letter of its kind and a number, and `stratum`."
-    number = ground.groupby("kind").cumcount() + 1
-    names = ground["kind"].map(KIND_LETTERS) + number.map("{:06d}".format)
-    return ground.assign(item=names, stratum=strata_of(ground))
+# %% ../../nbs/reviewing/02_sample.ipynb #1798a219
+def named_items(ground: gpd.GeoDataFrame, seed: int) -> gpd.GeoDataFrame:
+    "The ground with `stratum` and `item`, a number that tells nothing about it."
+    numbers = np.random.default_rng([seed, 2]).permutation(len(ground)) + 1
+    return ground.assign(item=[f"i{number:06d}" for number in numbers], stratum=strata_of(ground))
 
 
 def drawn_by_stratum(ground: gpd.GeoDataFrame, goals: Goals, census: bool, true: float) -> pd.Series:
@@ -228,17 +235,21 @@ def drawn_by_stratum(ground: gpd.GeoDataFrame, goals: Goals, census: bool, true:
     return pd.concat(parts)
 
 
-def deal_sample(ground: gpd.GeoDataFrame, drawn: pd.Series, design: Design) -> gpd.GeoDataFrame:
+def deal_sample(ground: gpd.GeoDataFrame, drawn: pd.Series, design: Design, census: bool) -> gpd.GeoDataFrame:
     "The rows of items.gpkg: items drawn, dealt, some asked for outlines or seen twice, each batch in random order."
     rng = np.random.default_rng([design.seed, 1])
-    items = with_replicates(draw_items(ground, drawn, design), design.replicates, rng)
+    n_batches = math.ceil(drawn.sum() / design.batch_size) if census else number_of_batches(drawn, design.batch_size)
+    items = draw_items(ground, drawn, design, n_batches)
+    if census:
+        items["batch"] = by_probability(items, n_batches)
+    items = with_replicates(items, design.replicates, rng)
     items["outline_asked"] = ask_outlines(items, design.outlines, rng)
     items["order"] = shuffled_order(items.reset_index(drop=True), rng)
     return item_layer(items.sort_values(["batch", "order"], kind="stable"))
 
-# %% ../../nbs/reviewing/02_sample.ipynb #deea619e
+# %% ../../nbs/reviewing/02_sample.ipynb #68c71199
 def plan_of(named: gpd.GeoDataFrame, drawn: pd.Series) -> dict[str, dict[str, Any]]:
-    "The strata of plan.json: kind, items there are and items drawn, and what the name says."
+    "The strata of plan.json: kind, items there are and items drawn, their area and probable area, its name's parts."
     strata = {}
     for stratum, members in named.groupby("stratum", sort=True):
         kind, *parts = stratum.split(" · ")
@@ -246,7 +257,9 @@ def plan_of(named: gpd.GeoDataFrame, drawn: pd.Series) -> dict[str, dict[str, An
         if kind != "detection":  # near misses have no class, blocks no size
             names = ("size", "region") if kind == "near" else ("class", "region")
             named_parts = dict.fromkeys(("class", "size", "region"), "") | dict(zip(names, parts, strict=False))
-        strata[stratum] = dict(kind=kind, population=len(members), sampled=int(drawn[stratum])) | named_parts
+        expected = float((members["mean_prob"] * members["area_m2"]).sum())
+        areas = dict(mapped_m2=float(members["area_m2"].sum()), expected_m2=expected)
+        strata[stratum] = dict(kind=kind, population=len(members), sampled=int(drawn[stratum])) | areas | named_parts
     return strata
 
 
@@ -258,7 +271,7 @@ def review_path(map_dir: str | os.PathLike) -> Path:
 
 GOALS, DESIGN = Goals(), Design()
 
-# %% ../../nbs/reviewing/02_sample.ipynb #073e21d9
+# %% ../../nbs/reviewing/02_sample.ipynb #3d3bb0d9
 def draw_review(
     map_dir: str | os.PathLike,
     review_dir: str | os.PathLike | None = None,  # None: review_path
@@ -272,14 +285,14 @@ def draw_review(
     ground = list_ground(map_dir)
     known = training_ground(log["model"])
     met = on_known_ground(ground, known)
-    named = named_items(ground[~met].reset_index(drop=True))
+    named = named_items(ground[~met].reset_index(drop=True), design.seed)
     if not len(named):
         found = f"all {len(ground)} items of {show_path(resolve(map_dir))} lie on ground that its model was trained on"
         raise DataError(f"{found}; map other ground")
     check_goals(goals, int((named["kind"] == "block").sum()))
     true = expected_true(read_slumps(map_dir))
     drawn = drawn_by_stratum(named, goals, census, true)
-    items = deal_sample(named, drawn, design)
+    items = deal_sample(named, drawn, design, census)
     by_kind = items[~items["replicate"]].groupby("kind").size()
     source, licence = imagery
     plan: dict[str, Any] = dict(

@@ -8,7 +8,7 @@ __all__ = ['VERDICT_FORMAT', 'Metres', 'Corner', 'EDGE_M', 'COLUMNS', 'JudgedIte
            'check_verdict_file', 'check_finished', 'SavedVerdicts', 'latest_files', 'check_judged_once',
            'verdict_files', 'verdict_rows', 'read_verdicts']
 
-# %% ../../nbs/reviewing/05_verdicts.ipynb #12ebee77
+# %% ../../nbs/reviewing/05_verdicts.ipynb #390c5a1a
 import datetime
 import glob
 import json
@@ -24,7 +24,7 @@ import shapely
 from shapely.validation import explain_validity
 
 from ..core.files import DataError, first_line, is_virtual, resolve, show_path
-from .page import review_plan, sampled_items
+from .items import read_items, read_plan
 from .views import view_bounds
 
 # %% ../../nbs/reviewing/05_verdicts.ipynb #815bf3d6
@@ -65,7 +65,7 @@ class VerdictFile(pydantic.BaseModel):
     def _in_utc(cls, saved: datetime.datetime) -> datetime.datetime:
         return saved if saved.tzinfo else saved.replace(tzinfo=datetime.UTC)
 
-# %% ../../nbs/reviewing/05_verdicts.ipynb #52fc6bd5
+# %% ../../nbs/reviewing/05_verdicts.ipynb #465f2b21
 def describe_fault(error: pydantic.ValidationError) -> str:
     "The first fault of a content, in a line: where it stands, what is expected, what was found."
     fault = error.errors()[0]
@@ -99,7 +99,7 @@ def parse_verdict_file(path: Path) -> VerdictFile:
         raise DataError(f"{shown} names no reviewer; open it on the page, enter the name and save it again")
     return file
 
-# %% ../../nbs/reviewing/05_verdicts.ipynb #e1558bb0
+# %% ../../nbs/reviewing/05_verdicts.ipynb #dd68e094
 EDGE_M = 0.02  # the page rounds to half of it
 
 
@@ -116,7 +116,7 @@ def outline_polygon(corners: list[Corner] | None) -> shapely.Polygon | None:
 
 
 def check_judged(judged: JudgedItem, item: Any) -> None:
-    "DataError where marks or outline do not fit an item (a row of `sampled_items`) or its verdict."
+    "DataError where marks or outline do not fit an item (a row of `read_items`) or its verdict."
     square = shapely.box(*item.geometry.bounds).buffer(EDGE_M)
     view = shapely.box(*view_bounds(item.geometry, item.kind)["wide"]).buffer(EDGE_M)
     outline = outline_polygon(judged.outline)
@@ -130,7 +130,7 @@ def check_judged(judged: JudgedItem, item: Any) -> None:
     if judged.verdict == "not" and (judged.points or outline):
         raise DataError(f"it is judged not, and has {'marks' if judged.points else 'an outline'}")
 
-# %% ../../nbs/reviewing/05_verdicts.ipynb #32b1e49b
+# %% ../../nbs/reviewing/05_verdicts.ipynb #195bf687
 class ReviewSample(NamedTuple):
     "What verdicts are held against."
 
@@ -140,7 +140,7 @@ class ReviewSample(NamedTuple):
 
 def review_sample(review_dir: str | os.PathLike) -> ReviewSample:
     "Plan and items of a review; DataError where they cannot be read."
-    plan, items = review_plan(review_dir), sampled_items(review_dir)
+    plan, items = read_plan(review_dir), read_items(review_dir)
     return ReviewSample(
         plan, {int(batch): rows.set_index("item", drop=False) for batch, rows in items.groupby("batch")}
     )
@@ -167,7 +167,7 @@ def check_verdict_file(file: VerdictFile, sample: ReviewSample, shown: str) -> N
         except DataError as e:
             raise DataError(f"{shown}: item {judged.item}: {e}; correct it on the page and save it again") from None
 
-# %% ../../nbs/reviewing/05_verdicts.ipynb #24187aa7
+# %% ../../nbs/reviewing/05_verdicts.ipynb #2c5fcc91
 def check_finished(file: VerdictFile, sample: ReviewSample, shown: str) -> None:
     "DataError for a file that lacks verdicts, or that does not call itself finished."
     expected = len(sample.batches[file.batch])
@@ -177,7 +177,7 @@ def check_finished(file: VerdictFile, sample: ReviewSample, shown: str) -> None:
         way_out = f"open it on batch-{file.batch:02d}.html, judge them and save it again, or read it with partial=True"
         raise DataError(f"{shown} is unfinished: {found}; {way_out}")
 
-# %% ../../nbs/reviewing/05_verdicts.ipynb #1dfd2055
+# %% ../../nbs/reviewing/05_verdicts.ipynb #91b375ec
 class SavedVerdicts(NamedTuple):
     "A verdict file and what to call it in a message."
 
@@ -212,7 +212,7 @@ def check_judged_once(saved: Iterable[SavedVerdicts]) -> None:
                 raise DataError(f"{found}; a second opinion is another reviewer's: give one batch to somebody else")
             where[key] = one
 
-# %% ../../nbs/reviewing/05_verdicts.ipynb #c3d6403e
+# %% ../../nbs/reviewing/05_verdicts.ipynb #36825b0f
 def verdict_files(paths: str | os.PathLike | Iterable) -> list[Path]:
     "Files from a path, a pattern, a folder (its verdicts*.json) or a list of these; DataError where one names none."
     if isinstance(paths, Iterable) and not isinstance(paths, (str, os.PathLike)):
@@ -251,7 +251,7 @@ def verdict_rows(saved: SavedVerdicts, sample: ReviewSample) -> list[Mapping[str
         for judged in saved.file.verdicts
     ]
 
-# %% ../../nbs/reviewing/05_verdicts.ipynb #478e354b
+# %% ../../nbs/reviewing/05_verdicts.ipynb #e05fce5a
 def read_verdicts(
     paths: str | os.PathLike | Iterable,  # files, patterns, folders
     review_dir: str | os.PathLike,  # with plan.json and items.gpkg
