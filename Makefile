@@ -162,7 +162,7 @@ test: $(STAMP) ## everything CI checks
 test-all: $(STAMP) ## the same, then long simulations and more kills (an hour)
 	$(ISOLATED)
 	nbdev_test --do_print
-	RTS_KILLS=10 python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
+	RTS_KILLS=10 RTS_LONG=1 python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
 
 bench: $(STAMP) ## what things cost, as ratios against the plain way (half an hour, nothing else running)
 	python -W ignore bench/data.py

@@ -56,8 +56,7 @@ def test_every_report_has_a_page(pages):
 
 
 @needs_chromium
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("width, dark", [(400, True), (1280, False)], ids=["phone, dark", "desktop, light"])
 @pytest.mark.parametrize("name", REPORTS)
 def test_page_is_readable(pages, name, width, dark):
     """No script error, no request, no image narrower than its text, no clipped table, no pale text."""

@@ -181,6 +181,7 @@ def test_stopped_by_sigterm_then_without_disk(data, undisturbed, tmp_path):
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
+@pytest.mark.long
 def test_report_is_stopped_by_sigterm_too(data, tmp_path):
     "papermill dies of a SIGTERM at once; the training in its kernel still leaves its state, and says so to MLflow."
     run = tmp_path / "run"

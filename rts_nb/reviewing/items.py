@@ -79,7 +79,7 @@ def sample_id_of(plan: dict[str, Any], items: gpd.GeoDataFrame) -> str:
 def write_items(path: Path, items: gpd.GeoDataFrame) -> None:
     "Writes the layer `items` of a GeoPackage, the same bytes for the same items."
     with gdal_date(FIXED_DATE), atomic(path) as temporary:
-        items.to_file(temporary, driver="GPKG", engine="pyogrio", layer="items")
+        items.to_file(temporary, driver="GPKG", engine="pyogrio", layer="items", promote_to_multi=False)
 
 
 def write_sample(review_dir: str | os.PathLike, plan: dict[str, Any], items: gpd.GeoDataFrame) -> dict[str, Any]:
