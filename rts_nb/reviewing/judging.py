@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['SETTLED_COLUMNS', 'FEWEST_JUDGED', 'MERGE_STEPS', 'UNSURE_AS', 'settle_item', 'settle_verdicts', 'ReviewBatches',
-           'own_items', 'review_batches', 'check_batches', 'ReviewScope', 'strata_table', 'review_scope',
+           'own_items', 'review_batches', 'check_batches', 'ReviewScope', 'strata_figures', 'review_scope',
            'joined_labels', 'merge_strata', 'merged_sentences', 'reviewed_items', 'with_slumps', 'check_judged_kinds',
            'weigh_items']
 
-# %% ../../nbs/reviewing/10_judging.ipynb #fda5a80f
+# %% ../../nbs/reviewing/10_judging.ipynb #eb623529
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import geopandas as gpd
@@ -21,22 +22,22 @@ from .agreement import in_reviewer_order
 from .estimators import JudgedItems
 from .sample import stratum_parts
 
-# %% ../../nbs/reviewing/10_judging.ipynb #76fc58c9
+# %% ../../nbs/reviewing/10_judging.ipynb #1fac69ce
 SETTLED_COLUMNS = ["verdict", "reviewers", "differs", "marks", "outline"]
 
 
-def settle_item(rows: pd.DataFrame) -> dict[str, Any]:
-    "The verdict that counts of an item's rows, in the order of reviewers."
-    words = rows["verdict"].tolist()
+def settle_item(rows: Sequence[Any]) -> dict[str, Any]:
+    "The verdict that counts of an item's rows (named tuples), in the order of reviewers."
+    words = [row.verdict for row in rows]
     clear = [word for word in words if word != "unsure"]
     verdict = clear[0] if clear else "unsure"
-    same = rows[rows["verdict"] == verdict]
-    drawn = [outline for outline in same["outline"] if outline is not None]
+    same = [row for row in rows if row.verdict == verdict]
+    drawn = [row.outline for row in same if row.outline is not None]
     return dict(
         verdict=verdict,
         reviewers=len(words),
         differs=len(set(clear)) > 1,
-        marks=len(same["points"].iloc[0]),
+        marks=len(same[0].points),
         outline=drawn[0] if drawn else None,
     )
 
@@ -45,8 +46,10 @@ def settle_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
     """One row an item, by item, from the rows of `read_verdicts`.
 
     Columns: verdict, reviewers (how many), differs (clear verdicts do), marks (slumps in a block), outline or None."""
-    ordered = in_reviewer_order(verdicts)
-    settled = {item: settle_item(rows) for item, rows in ordered.groupby("item", sort=True)}
+    rows: dict[str, list[Any]] = {}
+    for row in in_reviewer_order(verdicts).itertuples():
+        rows.setdefault(row.item, []).append(row)
+    settled = {item: settle_item(of_item) for item, of_item in rows.items()}
     return pd.DataFrame.from_dict(settled, orient="index", columns=SETTLED_COLUMNS).rename_axis("item")
 
 # %% ../../nbs/reviewing/10_judging.ipynb #aaec9fcd
@@ -92,7 +95,7 @@ def check_batches(batches: ReviewBatches, partial: bool) -> None:
         found = f"not every batch is finished: {shown}"
         raise RunError(f"{found}; finish them, or take the finished ones alone with partial=True (-p partial true)")
 
-# %% ../../nbs/reviewing/10_judging.ipynb #46af0b28
+# %% ../../nbs/reviewing/10_judging.ipynb #263eb6a2
 class ReviewScope(NamedTuple):
     "What the finished batches speak for."
 
@@ -102,7 +105,7 @@ class ReviewScope(NamedTuple):
     is_whole: bool  # whether that is all of the map
 
 
-def strata_table(plan: dict[str, Any]) -> pd.DataFrame:
+def strata_figures(plan: dict[str, Any]) -> pd.DataFrame:
     "The strata of plan.json by name, areas NaN where an earlier plan lacks them."
     table = pd.DataFrame(plan["strata"]).T
     for name in ("population", "mapped_m2", "expected_m2"):
@@ -112,7 +115,7 @@ def strata_table(plan: dict[str, Any]) -> pd.DataFrame:
 
 def review_scope(plan: dict[str, Any], own: gpd.GeoDataFrame, batches: ReviewBatches) -> ReviewScope:
     "The items of finished batches and the strata that they stand for."
-    use, strata = own[own["batch"].isin(batches.finished)], strata_table(plan)
+    use, strata = own[own["batch"].isin(batches.finished)], strata_figures(plan)
     if plan["design"] != "census" or not batches.unfinished:
         words = "all detections of the map" if plan["design"] == "census" else "all of the map"
         return ReviewScope(use, strata, words, True)
@@ -164,18 +167,18 @@ def merged_sentences(cells: pd.Series, judged: pd.Series) -> list[str]:
             said.append(f"{len(members)} strata were merged into {cell}, since of {', '.join(few)} too little is known")
     return said
 
-# %% ../../nbs/reviewing/10_judging.ipynb #74622514
+# %% ../../nbs/reviewing/10_judging.ipynb #3a459188
 UNSURE_AS = ("left out", "not", "rts")
 
 
 def reviewed_items(scope: ReviewScope, settled: pd.DataFrame) -> pd.DataFrame:
     """What is known of each item of the finished batches, by item.
 
-    Columns: stratum, kind, class, size, region, verdict, marks, mapped_m2 (0 of blocks), expected_m2, outlined_m2 (NaN:
-    not outlined). Of kinds of which outlines were asked, only those asked for count: a reviewer draws others where
-    it is easy."""
+    Columns: stratum, kind, class, size, region, scene, mean_prob, geometry, those of `settle_verdicts` but the outline,
+    mapped_m2 (0 of blocks), expected_m2, outlined_m2 (NaN: not outlined). Of kinds of which outlines were asked, only
+    those asked for count: a reviewer draws others where it is easy."""
     own = scope.own
-    found = own[["stratum", "kind"]].join(settled)
+    found = pd.DataFrame(own)[["stratum", "kind", "scene", "mean_prob", "geometry"]].join(settled)
     found[["class", "size", "region"]] = stratum_parts(own)[["class", "size", "region"]]
     found["mapped_m2"] = own["area_m2"].where(own["kind"] != "block", 0.0)
     found["expected_m2"] = own["mean_prob"] * own["area_m2"]
@@ -195,7 +198,7 @@ def with_slumps(found: pd.DataFrame, unsure: str) -> pd.DataFrame:
     slumps = number.where(is_slump, 0).astype(float)
     return found.assign(slumps=slumps, outlined_m2=found["outlined_m2"].where(is_slump, 0.0))
 
-# %% ../../nbs/reviewing/10_judging.ipynb #8fbd480e
+# %% ../../nbs/reviewing/10_judging.ipynb #9ba0827a
 def check_judged_kinds(strata: pd.DataFrame, judged: pd.Series) -> list[str]:
     "The kinds of which enough is judged; DataError where that leaves out the detections."
     totals = pd.DataFrame(dict(n=judged, population=strata["population"])).groupby(strata["kind"]).sum()
@@ -224,4 +227,5 @@ def weigh_items(found: pd.DataFrame, strata: pd.DataFrame, unsure="left out") ->
     cells.loc[cells["kind"] == "block", "mapped_m2"] = math.nan
     of_item = use["stratum"].map(cell)
     weight = use["stratum"].map(own_weight) * of_item.map(population / seen)
-    return JudgedItems(use.assign(cell=of_item, weight=weight), cells), merged_sentences(cell, counts)
+    items = use.drop(columns="geometry").assign(cell=of_item, weight=weight)
+    return JudgedItems(items, cells), merged_sentences(cell, counts)

@@ -62,7 +62,7 @@ def label_rows(ax: Axes, names: list[str]) -> None:
     ax.grid(axis="x", color="0.9")
     ax.set_axisbelow(True)
 
-# %% ../../nbs/reviewing/11_showing.ipynb #d7647a91
+# %% ../../nbs/reviewing/11_showing.ipynb #d847daee
 CLASS_ORDER = ("sure", "likely", "unsure")
 
 
@@ -99,7 +99,7 @@ def show_precision(worth: Worth) -> Figure:
     for y, estimate in enumerate(rows.values()):
         draw_estimate(ax, estimate, y, lw=3 if y == 0 else 2)
     label_rows(ax, [f"{name} ({estimate.hits:.0f} slumps)" for name, estimate in rows.items()])
-    note = "" if promise.why_none else "; dashed: promised, with its interval"
+    note = "" if promise.why_none else " (dashed: promised)"
     ax.set(xlim=(0, 1), xlabel=f"share that are slumps, by touch, with 95 % interval{note}")
     fig.suptitle(precision_title(worth), fontsize=10)
     return fig
@@ -147,12 +147,14 @@ def show_area(worth: Worth) -> Figure:
     fig.suptitle(area_title(worth), fontsize=10)
     return fig
 
-# %% ../../nbs/reviewing/11_showing.ipynb #92c5292f
+# %% ../../nbs/reviewing/11_showing.ipynb #66a29de1
 def show_promise(worth: Worth) -> Figure:
     "What was promised and what was found, and the interval of the difference beside the largest drop allowed."
     check = worth.promise
     if check.word == "none":
-        return text_figure(check.sentence()[:1].upper() + check.sentence()[1:])
+        said = text_figure(check.sentence()[:1].upper() + check.sentence()[1:])
+        said.add_axes((0, 0, 1, 1)).set_axis_off()  # notebooks do not show a figure without axes
+        return said
     fig, axes = plt.subplots(1, 2, figsize=(7.6, 1.7), dpi=110, width_ratios=[1, 1], layout="constrained")
     draw_estimate(axes[0], check.promise.precision, 0, color="0.55", marker="s")
     draw_estimate(axes[0], check.found, 1)

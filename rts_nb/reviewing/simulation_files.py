@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['SIMULATED_CORNER', 'SIMULATED_BLOCK_M', 'GROUP_PROBABILITY', 'GROUP_CLASS', 'BLOCK_CLASS', 'rectangle_of',
            'stratum_labels', 'labelled_population', 'SimulatedReview', 'draw_simulated', 'deal_simulated',
-           'plan_strata', 'write_simulated_map', 'simulate_review', 'Reviewer', 'simulated_verdict', 'judge_batch']
+           'plan_strata', 'write_simulated_map', 'simulate_review', 'SimulatedReviewer', 'simulated_verdict',
+           'save_verdicts']
 
 # %% ../../nbs/reviewing/08_simulation_files.ipynb #309b2b50
 import json
@@ -162,8 +163,8 @@ def simulate_review(
     write_sample(Path(folder) / "review", plan, item_layer(items))
     return SimulatedReview(Path(folder) / "review", items, population)
 
-# %% ../../nbs/reviewing/08_simulation_files.ipynb #43267fff
-class Reviewer(NamedTuple):
+# %% ../../nbs/reviewing/08_simulation_files.ipynb #e99d065e
+class SimulatedReviewer(NamedTuple):
     "Someone who judges."
 
     name: str
@@ -171,7 +172,7 @@ class Reviewer(NamedTuple):
     unsure: float = 0.0
 
 
-def simulated_verdict(row: Any, reviewer: Reviewer, rng: np.random.Generator) -> dict[str, Any]:
+def simulated_verdict(row: Any, reviewer: SimulatedReviewer, rng: np.random.Generator) -> dict[str, Any]:
     "The verdict of a reviewer on an item of a simulated review, as the page saves it."
     is_unsure, is_wrong = rng.random(2) < (reviewer.unsure, reviewer.wrong)
     has_slump = bool((row.slumps > 0) != is_wrong)
@@ -187,7 +188,7 @@ def simulated_verdict(row: Any, reviewer: Reviewer, rng: np.random.Generator) ->
     return said
 
 
-def judge_batch(review: SimulatedReview, batch: int, reviewer: Reviewer, judged: float = 1.0) -> Path:
+def save_verdicts(review: SimulatedReview, batch: int, reviewer: SimulatedReviewer, judged: float = 1.0) -> Path:
     "Writes the verdict file of a batch; `judged` below 1: only that share of its items, unfinished."
     plan = json.loads((review.review_dir / "plan.json").read_text(encoding="utf-8"))
     rng = np.random.default_rng([batch, *reviewer.name.encode()])

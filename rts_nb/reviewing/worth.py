@@ -253,7 +253,7 @@ def worth_of_review(
     )
     return worth._replace(notes=worth_notes(worth, merged, items, verdicts))
 
-# %% ../../nbs/reviewing/10_worth.ipynb #15725043
+# %% ../../nbs/reviewing/10_worth.ipynb #1630e308
 WORTH, WORTH_FORMAT = "worth.json", "rts_nb worth 1"
 
 
@@ -287,7 +287,7 @@ def agreement_entry(agreement: Agreement) -> dict[str, Any]:
     agreed, kappa = estimate_entry(agreement.agreed), estimate_entry(agreement.kappa)
     return dict(pairs=agreement.pairs, agreed=agreed, kappa=kappa, table=agreement.table.T.to_dict())
 
-# %% ../../nbs/reviewing/10_worth.ipynb #f83542fc
+# %% ../../nbs/reviewing/10_worth.ipynb #3574c023
 def worth_entry(worth: Worth) -> dict[str, Any]:
     "The content of worth.json."
     plan, promise = worth.plan, worth.promise
