@@ -28,7 +28,7 @@ IS_LONG = "RTS_LONG" in os.environ  # as make test-all sets it
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "long: takes a minute or more and repeats what shorter tests touch; make test-all")
+    config.addinivalue_line("markers", "long: a minute or more, of what shorter tests touch too; make test-all")
 
 
 def pytest_collection_modifyitems(items):
