@@ -317,4 +317,4 @@ def draw_review(
         imagery=dict(source=source, licence=licence),
         trained_on=int(met.sum()) if known is not None else None,
     )
-    return write_sample(folder, plan, items)
+    return write_sample(folder, plan, items, ground.geometry[ground["kind"] != "block"])
