@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['SETTLED_COLUMNS', 'FEWEST_JUDGED', 'MERGE_STEPS', 'UNSURE_AS', 'settle_item', 'settle_verdicts', 'ReviewBatches',
            'own_items', 'review_batches', 'check_batches', 'ReviewScope', 'strata_figures', 'review_scope',
-           'joined_labels', 'merge_strata', 'merged_sentences', 'reviewed_items', 'with_slumps', 'check_judged_kinds',
-           'weigh_items']
+           'joined_labels', 'merge_strata', 'merged_sentences', 'share_of_item', 'reviewed_items', 'with_slumps',
+           'check_judged_kinds', 'weigh_items']
 
 # %% ../../nbs/reviewing/10_judging.ipynb #eb623529
 import math
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import geopandas as gpd
 import pandas as pd
+import shapely
 
 from ..core.files import DataError, RunError
 from ..mapping.geodesy import geodesic_area
@@ -171,12 +172,20 @@ def merged_sentences(cells: pd.Series, judged: pd.Series) -> list[str]:
 UNSURE_AS = ("left out", "not", "rts")
 
 
-def reviewed_items(scope: ReviewScope, settled: pd.DataFrame) -> pd.DataFrame:
+def share_of_item(outline: shapely.Polygon, shown: gpd.GeoSeries) -> float:
+    """The part of a reviewer's outline that one item stands for.
+
+    A slump that several detections and near misses (`shown`) touch is counted by each of them, so each stands for an
+    equal part of it: the multiplicity estimator of Sirken (1970)."""
+    return 1 / max(1, len(shown.sindex.query(outline, "intersects")))
+
+
+def reviewed_items(scope: ReviewScope, settled: pd.DataFrame, shown: gpd.GeoSeries) -> pd.DataFrame:
     """What is known of each item of the finished batches, by item.
 
     Columns: stratum, kind, class, size, region, scene, mean_prob, geometry, those of `settle_verdicts` but the outline,
     mapped_m2 (0 of blocks), expected_m2, outlined_m2 (NaN: not outlined). Of kinds of which outlines were asked, only
-    those asked for count: a reviewer draws others where it is easy."""
+    those asked for count: a reviewer draws others where it is easy. `shown`: see share_of_item."""
     own = scope.own
     found = pd.DataFrame(own)[["stratum", "kind", "scene", "mean_prob", "geometry"]].join(settled)
     found[["class", "size", "region"]] = stratum_parts(own)[["class", "size", "region"]]
@@ -185,7 +194,9 @@ def reviewed_items(scope: ReviewScope, settled: pd.DataFrame) -> pd.DataFrame:
     is_asked_kind = own["outline_asked"].groupby(own["kind"]).transform("any")
     counts = own["outline_asked"] | ~is_asked_kind
     outlines = found["outline"].where(counts, None)
-    found["outlined_m2"] = [math.nan if outline is None else geodesic_area(outline) for outline in outlines]
+    found["outlined_m2"] = [
+        math.nan if outline is None else geodesic_area(outline) * share_of_item(outline, shown) for outline in outlines
+    ]
     return found.drop(columns="outline")
 
 

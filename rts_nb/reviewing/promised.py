@@ -54,7 +54,7 @@ def promise_of_log(log: dict[str, Any]) -> Promise:
         caveats.append(f"it was measured on {expected['measured_on']}")
     return Promise(Estimate(*figures), float(log["operating_ratio"]), "; ".join(caveats))
 
-
+# %% ../../nbs/reviewing/10_promised.ipynb #bafac005
 def promise_of_map(map_dir: str | os.PathLike, map_id: str) -> Promise:
     "The promise of a map of an id; none where the map is not at hand, or was made anew."
     shown = show_path(Path(resolve(map_dir)) / LOG)

@@ -88,7 +88,7 @@ def first_of_each_kind(items: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
         items.drop_duplicates("kind").set_index("kind", drop=False).reindex([k for k in KINDS if k in set(items.kind)])
     )
 
-
+# %% ../../nbs/reviewing/16_report.ipynb #9f65a5b5
 def show_items(map_dir: str | os.PathLike, scenes, review_dir: str | os.PathLike) -> Figure:
     "A detection, a near miss and a block as a reviewer sees them, tight above and wide below."
     imagery = ReviewImagery(imagery_of_map(Path(resolve(map_dir)), scenes))

@@ -22,7 +22,7 @@ from .agreement import Agreement, agreement_by_kind, reviewer_pairs
 from .areas import FEWEST_OUTLINES, NO_ESTIMATE, SlumpArea, difference_by_outlines, slump_area
 from .estimators import MISSED, JudgedItems, number_of_slumps, producers_accuracy, users_accuracy
 from .intervals import FEWEST_HITS, Estimate
-from .items import read_items, read_plan
+from .items import read_items, read_plan, read_shown
 from rts_nb.reviewing.judging import (
     FEWEST_JUDGED,
     ReviewBatches,
@@ -72,7 +72,7 @@ def figures_of(judged: JudgedItems, scope: ReviewScope) -> Figures:
         difference=difference,
     )
 
-
+# %% ../../nbs/reviewing/10_worth.ipynb #8e4a2ea6
 def users_by(judged: JudgedItems) -> dict[str, dict[str, Estimate]]:
     "User's accuracy of detections by class, size and region, by name."
     detected = judged.of_kinds(["detection"])
@@ -214,7 +214,7 @@ def worth_notes(worth: Worth, merged: list[str], items: gpd.GeoDataFrame, verdic
     outlines = outline_sentence(worth.found, worth.scope)
     return [*said, outlines] if outlines else said
 
-
+# %% ../../nbs/reviewing/10_worth.ipynb #d8ed3049
 def worth_of_review(
     review_dir: str | os.PathLike,
     verdict_files,  # paths, patterns, folders
@@ -229,7 +229,7 @@ def worth_of_review(
     batches = review_batches(own, verdicts)
     check_batches(batches, partial)
     scope = review_scope(plan, own, batches)
-    found = reviewed_items(scope, settled)
+    found = reviewed_items(scope, settled, read_shown(review_dir))
     judged, merged = weigh_items(found, scope.strata)
     figures = figures_of(judged, scope)
     bounds = {name: figures_of(weigh_items(found, scope.strata, name)[0], scope) for name in ("not", "rts")}

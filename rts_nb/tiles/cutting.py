@@ -45,6 +45,8 @@ from .placing import SceneMosaic, check_options, count_scenes, place_scenes, pla
 from .rasters import band_numbers, open_cached, scene_files
 from .reviewed import count_by_map, count_left_out, hard_sources, listed_files, read_hard_negatives
 from .slumps import write_slumps
+
+# %% ../../nbs/tiles/12_cutting.ipynb #31019e60
 from .splits import save_splits
 from .statistics import finish_dataset
 from .versions import inherited_splits, lineage
@@ -343,7 +345,7 @@ def _write_tables(folder, plan, cutter: SceneCutter, rows: Sequence[TileRow], co
     channels = list(cutter.source.channels)
     finish_dataset(folder, cutter.size, "scenes", plan["seed"], channels, report, made)
 
-
+# %% ../../nbs/tiles/12_cutting.ipynb #524deefa
 def write_cut(
     root,
     plan: dict,  # the arguments of tile_scenes

@@ -48,6 +48,8 @@ from rts_nb.tiles.layout import (
 )
 from .outlines import outline_files, read_features
 from .placing import SceneMosaic, place_scenes, plan_extra, scene_mosaic
+
+# %% ../../nbs/tiles/17_next_version.ipynb #2759082d
 from .rasters import open_cached, scene_files
 from .reviewed import count_by_map, read_hard_negatives
 from .slumps import SLUMPS_FILE, known_slumps, tile_corners
@@ -149,7 +151,7 @@ LEFT_OUT = {
     "held back": "hard negatives in regions of val or test (left out)",
 }
 
-
+# %% ../../nbs/tiles/17_next_version.ipynb #ba786c83
 def reasons_against(parent: ParentTiles, hard: gpd.GeoDataFrame, squares: np.ndarray, marks, away) -> np.ndarray:
     "Why a place gets no tile, a key of LEFT_OUT or '', by slumps and tiles that are there: (n,) of text."
     middles = shapely.point_on_surface(hard.geometry.to_numpy())
@@ -312,7 +314,7 @@ def version_info(parent: ParentTiles, how: Growth, rows: Sequence[TileRow], chan
     added = dict(hard_negatives=count_by_map(how.hard, (row.source for row in rows)))
     return info | lineage(how.version, parent.root, added)
 
-
+# %% ../../nbs/tiles/17_next_version.ipynb #928b3719
 def grow(parent: ParentTiles, folder: Path, source: SceneMosaic, chosen: Sequence[HardTile], how: Growth) -> None:
     "Writes the next version of a dataset into a folder."
     channels = list(source.channels)
