@@ -10,10 +10,11 @@ from browser import needs_chromium, opened
 from test_pages import CONTRAST
 from test_report_pages import faults_of_markup
 
-from rts_nb.core.files import DataError
+from rts_nb.core.files import DataError, RunError
 from rts_nb.reviewing.examples import example_review, example_verdicts
 from rts_nb.reviewing.page import batch_items, write_batch
 from rts_nb.reviewing.verdicts import read_verdicts
+from rts_nb.reviewing.worth import worth_of_review
 
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 ITEMS = "JSON.parse(document.getElementById('data').textContent).items"
@@ -79,7 +80,7 @@ def judge_by_keyboard(page, item, has_slump):
 
 @needs_chromium
 def test_a_batch_by_keyboard_alone(place, tmp_path):
-    "With a reload in the middle of an outline; the saved file is what read_verdicts reads."
+    "With a reload in the middle of an outline; the saved file is what the worth of a map is estimated from."
     with opened(place.review_dir / "batch-01.html") as page:
         items = begin(page)
         middle = next(k for k, item in enumerate(items) if item["ask"] and k > 0)
@@ -111,6 +112,12 @@ def test_a_batch_by_keyboard_alone(place, tmp_path):
         is_rts = row.verdict == "rts"
         assert len(row.points) == bool(item["square"] and is_rts)
         assert (row.outline is not None) == bool(item["ask"] and is_rts)
+    worth = worth_of_review(place.review_dir, [finished, unfinished], partial=True)
+    judged = verdicts["verdict"][batch_items(place.review_dir, 1)["kind"] == "detection"]
+    assert worth.figures.users.value == pytest.approx((judged == "rts").mean())
+    assert worth.batches.open == {1: 0, 2: (~batch_items(place.review_dir, 2)["replicate"]).sum()}
+    with pytest.raises(RunError, match="batch"):
+        worth_of_review(place.review_dir, [finished, unfinished])
 
 
 @needs_chromium
