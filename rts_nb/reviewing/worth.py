@@ -38,7 +38,7 @@ from rts_nb.reviewing.judging import (
 from .promised import PromiseCheck, check_promise, promise_of_map
 from .verdicts import read_verdicts
 
-# %% ../../nbs/reviewing/10_worth.ipynb #ff55bb52
+# %% ../../nbs/reviewing/10_worth.ipynb #f3028494
 class Figures(NamedTuple):
     "What judged items say of a map; NaN where they say nothing."
 
@@ -51,9 +51,9 @@ class Figures(NamedTuple):
 
 
 def has_missed(judged: JudgedItems, scope: ReviewScope) -> bool:
-    "Whether all kinds of items that there are were judged, so that what the map missed can be estimated."
+    "Whether all kinds of items that are spoken for were judged, so that what the map missed can be estimated."
     there = set(scope.strata.loc[scope.strata["population"] > 0, "kind"])
-    return scope.is_whole and there <= set(judged.cells["kind"]) and bool(there & set(MISSED))
+    return there <= set(judged.cells["kind"]) and bool(there & set(MISSED))
 
 
 def figures_of(judged: JudgedItems, scope: ReviewScope) -> Figures:
@@ -253,7 +253,7 @@ def worth_of_review(
     )
     return worth._replace(notes=worth_notes(worth, merged, items, verdicts))
 
-# %% ../../nbs/reviewing/10_worth.ipynb #1630e308
+# %% ../../nbs/reviewing/10_worth.ipynb #f7792f49
 WORTH, WORTH_FORMAT = "worth.json", "rts_nb worth 1"
 
 
@@ -287,7 +287,7 @@ def agreement_entry(agreement: Agreement) -> dict[str, Any]:
     agreed, kappa = estimate_entry(agreement.agreed), estimate_entry(agreement.kappa)
     return dict(pairs=agreement.pairs, agreed=agreed, kappa=kappa, table=agreement.table.T.to_dict())
 
-# %% ../../nbs/reviewing/10_worth.ipynb #3574c023
+# %% ../../nbs/reviewing/10_worth.ipynb #6879c3ba
 def worth_entry(worth: Worth) -> dict[str, Any]:
     "The content of worth.json."
     plan, promise = worth.plan, worth.promise
