@@ -63,11 +63,12 @@ $(STAMP):
 	if git rev-parse --git-dir >/dev/null 2>&1; then git config diff.ipynb.textconv '$(BIN)/jupyter nbconvert --log-level=ERROR --to markdown --stdout'; fi
 	rm $(VENV)/.installing; touch $@
 
-demo: $(STAMP) ## sample data, training, calibration and map, with executed notebooks
+demo: $(STAMP) ## sample data, training, calibration, map and its review, with executed notebooks
 	mkdir -p "$(RUN)"/notebooks
 	$(PAPERMILL) nbs/20_train.ipynb "$(RUN)"/notebooks/20_train.ipynb -p config configs/sample.yaml
 	$(PAPERMILL) nbs/30_calibrate.ipynb "$(RUN)"/notebooks/30_calibrate.ipynb -p run_dir "$(RUN)" -p evaluate true -p compare none
 	$(PAPERMILL) nbs/40_infer.ipynb "$(RUN)"/notebooks/40_infer.ipynb -p model_dir "$(RUN)" -p out_dir "$(RUN)"/map
+	$(PAPERMILL) nbs/45_review.ipynb "$(RUN)"/notebooks/45_review.ipynb -p map_dir "$(RUN)"/map
 	python -m rts_nb.train --collect "$(RUN)"
 	$(PAGES) "$(RUN)"/notebooks
 	python -m rts_nb.experiments.index "$(RUN)" >/dev/null
@@ -161,7 +162,7 @@ test: $(STAMP) ## everything CI checks
 test-all: $(STAMP) ## the same, then long simulations and more kills (an hour)
 	$(ISOLATED)
 	nbdev_test --do_print
-	RTS_KILLS=10 python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
+	RTS_KILLS=10 RTS_LONG=1 python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
 
 bench: $(STAMP) ## what things cost, as ratios against the plain way (half an hour, nothing else running)
 	python -W ignore bench/data.py

@@ -24,7 +24,18 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 LONGEST = ("test_survival", "test_program", "test_engines", "test_planet", "test_calibrate", "test_infer", "test_ranks")
 
 
+IS_LONG = "RTS_LONG" in os.environ  # as make test-all sets it
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "long: a minute or more, of what shorter tests touch too; make test-all")
+
+
 def pytest_collection_modifyitems(items):
+    left_out = pytest.mark.skip(reason="a minute or more: make test-all runs it")
+    for item in items:
+        if item.get_closest_marker("long") and not IS_LONG:
+            item.add_marker(left_out)
     place = {name: k for k, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 

@@ -289,6 +289,7 @@ def test_noise_floor_of_an_unfinished_run_reaches_the_next_preflight(run, monkey
     assert "not measured: min delta 0.005 is the guide's" in noise_check(other).found, "a floor is of its config"
 
 
+@pytest.mark.long
 def test_runs_of_different_configs_are_compared_on_validation_alone(run, tmp_path):
     final_evaluation(run)
     other = Path(shutil.copytree(run, run.parent / "seed-43", ignore=shutil.ignore_patterns(".lock")))

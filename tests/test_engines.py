@@ -97,6 +97,7 @@ def map_chunk(place, folder, k):
     return out
 
 
+@pytest.mark.long
 def test_partners(place, whole, tmp_path):
     "Three commands over chunks of a table, one that merges: the map of one run, to the byte."
     maps, merged = [map_chunk(place, tmp_path, k) for k in range(3)], tmp_path / "merged"
@@ -204,6 +205,7 @@ def test_largest_go_first(place):
     assert list(largest_first(list_scenes(place / "scenes"), settings)) == ["s3", "s1", "s5", "s0", "s2", "s4"]
 
 
+@pytest.mark.long
 def test_failing_task_is_listed(cluster, place, whole, tmp_path):
     "A scene that is cut off fails for good, and is the only one; tests/test_infer.py has all kinds of bad scenes."
     scenes = copy_scenes(place, tmp_path / "scenes", ["s0", "s2", "s4"])

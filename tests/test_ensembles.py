@@ -97,6 +97,7 @@ def test_a_map_of_an_ensemble_is_its_mean_at_the_transferred_threshold(data, cal
     assert np.allclose(sigmoid(predictor.array(image)), mean, atol=1e-5)
 
 
+@pytest.mark.long
 def test_report_makes_an_ensemble_from_a_pattern_and_calibrates_it(trained, tmp_path):
     runs = shutil.copytree(trained, tmp_path / "runs" / "test", ignore=shutil.ignore_patterns("ensemble-*"))
     done = papermill("30_calibrate", tmp_path / "out.ipynb", run_dir=f"{runs}/seed-42-fold-*", compare="none")
@@ -118,6 +119,7 @@ def test_an_ensemble_that_is_not_calibrated_is_refused(data, trained, copied):
         infer(copied, f"{data}/scenes", copied / "map")
 
 
+@pytest.mark.long
 def test_a_calibration_of_other_members_is_refused(data, copied):
     members = copied.parent / "seed-42-fold-1"
     content = read_json(members / "normalization_stats.json")
@@ -135,6 +137,7 @@ def test_a_calibration_of_other_members_is_refused(data, copied):
     assert infer(copied, f"{data}/scenes", copied / "map")["scenes"]
 
 
+@pytest.mark.long
 def test_seeds_calibrate_on_the_val_split_as_one_run_does(tmp_path):
     first = quick_run(tmp_path)
     second = shutil.copytree(first, first.parent / "seed-43")
@@ -191,6 +194,7 @@ def test_a_map_of_folds_is_compared_with_what_calibrated_them(data, calibrated, 
     assert {"red", "green", "blue", "scores"} <= set(log["shift"])
 
 
+@pytest.mark.long
 def test_reports_say_what_an_ensemble_adds(copied, tmp_path):
     done = papermill("30_calibrate", tmp_path / "looked.ipynb", run_dir=copied, compare="", evaluate="true")
     assert done.returncode == 0, done.stderr[-2000:]

@@ -84,6 +84,7 @@ def test_a_fold_that_the_dataset_no_longer_has_is_refused(data, runs, tmp_path):
             split_tiles(load_config(run / "config.yaml"), run, "val")
 
 
+@pytest.mark.long
 def test_a_killed_fold_ends_as_an_undisturbed_one(data, trained, tmp_path):
     cfg = load_config(trained / "seed-42-fold-1" / "config.yaml")
     save_config(cfg, tmp_path / "tiny.yaml")
@@ -131,6 +132,7 @@ def test_an_ensemble_answers_with_the_mean_of_its_members(runs):
     assert both.describe().startswith("2 members one after the other")
 
 
+@pytest.mark.long
 def test_seeds_make_an_ensemble(data, tmp_path):
     for seed in (42, 43):
         train(

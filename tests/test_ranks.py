@@ -94,6 +94,7 @@ def train_on_two_devices(data, run, *more, batch_size=4):
     return run_program(*command, "--overrides", " ".join(options), *more)
 
 
+@pytest.mark.long
 def test_run_on_two_devices(data, tmp_path):
     "One run directory, one set of numbers."
     run = tmp_path / "run"

@@ -16,7 +16,7 @@ from rts_nb.core.pages import report_pages, write_report_page
 from rts_nb.mapping.page import write_page
 
 CHECKS = (ROOT / "tests" / "report_page.js").read_text(encoding="utf-8")
-REPORTS = ["00_data", "10_losses", "20_train", "30_calibrate", "40_infer", "50_report"]
+REPORTS = ["00_data", "10_losses", "20_train", "30_calibrate", "40_infer", "45_review", "50_report"]
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 
 
@@ -56,8 +56,7 @@ def test_every_report_has_a_page(pages):
 
 
 @needs_chromium
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-@pytest.mark.parametrize("width", [400, 1280])
+@pytest.mark.parametrize("width, dark", [(400, True), (1280, False)], ids=["phone, dark", "desktop, light"])
 @pytest.mark.parametrize("name", REPORTS)
 def test_page_is_readable(pages, name, width, dark):
     """No script error, no request, no image narrower than its text, no clipped table, no pale text."""

@@ -151,6 +151,7 @@ def limit_file_size(n_bytes):
     return limit
 
 
+@pytest.mark.long
 def test_stopped_by_sigterm_then_without_disk(data, undisturbed, tmp_path):
     run = tmp_path / "run"
     checkpoint = run / "checkpoints" / "last.pt"
@@ -181,6 +182,7 @@ def test_stopped_by_sigterm_then_without_disk(data, undisturbed, tmp_path):
     assert client.get_run(run_id).info.status == "FINISHED"
 
 
+@pytest.mark.long
 def test_report_is_stopped_by_sigterm_too(data, tmp_path):
     "papermill dies of a SIGTERM at once; the training in its kernel still leaves its state, and says so to MLflow."
     run = tmp_path / "run"
@@ -254,6 +256,7 @@ def test_a_start_that_is_refused_leaves_the_finished_run(data, run):
     assert sorted(path.name for path in run.parent.iterdir()) == ["run", "spoilt"]
 
 
+@pytest.mark.long
 def test_the_old_run_is_kept_until_the_new_one_is_finished(data, undisturbed, run):
     "Killed while it is set aside, then in training, then resumed without `fresh`."
     before = contents(run)

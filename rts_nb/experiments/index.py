@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['CHAPTERS', 'Chapter', 'relative', 'RunFiles', 'read_run_files', 'training_chapter', 'calibration_chapter',
-           'look_chapter', 'RunMap', 'map_of_run', 'map_chapter', 'truth_chapter', 'with_files', 'chapters_of',
-           'write_index', 'main']
+           'look_chapter', 'RunMap', 'map_of_run', 'map_chapter', 'truth_chapter', 'entry_words', 'review_chapter',
+           'with_files', 'chapters_of', 'write_index', 'main']
 
-# %% ../../nbs/experiments/04_index.ipynb #52c0a78a
+# %% ../../nbs/experiments/04_index.ipynb #14b50897
 import json
 import os
 import sys
@@ -25,10 +25,13 @@ from ..mapping.figures import map_figures
 from ..mapping.folder import LOG, map_path
 from ..mapping.page import load_template, read_template
 from ..mapping.truth import map_against_truth, truth_title
+from ..reviewing.outputs import VERIFIED
+from ..reviewing.sample import review_path
+from ..reviewing.worth import WORTH
 from ..runs.directory import load_run
 from ..settings.config import load_config
 
-# %% ../../nbs/experiments/04_index.ipynb #b77ecffa
+# %% ../../nbs/experiments/04_index.ipynb #ce50bcba
 class Chapter(NamedTuple):
     "A stage of a run as its page shows it."
 
@@ -67,7 +70,7 @@ def read_run_files(run_dir: str | os.PathLike) -> RunFiles:
         return RunFiles(folder, metrics, None, None)
     return RunFiles(folder, metrics, load_calibration(folder), recorded_look(folder))
 
-# %% ../../nbs/experiments/04_index.ipynb #83ac8fff
+# %% ../../nbs/experiments/04_index.ipynb #5ade4f5d
 def training_chapter(run: RunFiles) -> Chapter:
     "What a run learned."
     metrics, ratio = run.metrics, run.ratio
@@ -85,7 +88,7 @@ def training_chapter(run: RunFiles) -> Chapter:
         figures={f"PR-AUC on validation at 1:{ratio}": value, "training": price},
     )
 
-# %% ../../nbs/experiments/04_index.ipynb #d8e56e8a
+# %% ../../nbs/experiments/04_index.ipynb #deb18a47
 def calibration_chapter(run: RunFiles) -> Chapter | None:
     "What is promised of a map."
     if run.calibration is None:
@@ -125,7 +128,7 @@ def look_chapter(run: RunFiles) -> Chapter | None:
         },
     )
 
-# %% ../../nbs/experiments/04_index.ipynb #98e87b97
+# %% ../../nbs/experiments/04_index.ipynb #af895259
 class RunMap(NamedTuple):
     "A map of a run, and how the names of its figures begin."
 
@@ -166,7 +169,7 @@ def map_chapter(run: RunFiles) -> Chapter | None:
         figures={"detections on the map": f"{log['rts']}, {hectares:.1f} ha"},
     )
 
-# %% ../../nbs/experiments/04_index.ipynb #5e65e36e
+# %% ../../nbs/experiments/04_index.ipynb #45bfc690
 def truth_chapter(run: RunFiles) -> Chapter | None:
     "The map held against the truth of its scenes, where that is known."
     data, found_map = load_config(run.folder / "config.yaml").data, map_of_run(run.folder)
@@ -191,13 +194,53 @@ def truth_chapter(run: RunFiles) -> Chapter | None:
         figures={"known slumps of the scenes that are found": found, "detections there that are false": false},
     )
 
-# %% ../../nbs/experiments/04_index.ipynb #eadad2f3
+# %% ../../nbs/experiments/04_index.ipynb #be1de40e
+def entry_words(entry: dict[str, Any], digits: int) -> str:
+    "A figure of worth.json with its interval, 'at least' where it has a lower limit alone."
+    value, low, high = (entry[key] for key in ("value", "ci_low", "ci_high"))
+    if value is None:
+        return "not estimated"
+    if low is None:
+        return f"{value:.{digits}f}"
+    if high is None:
+        return f"{value:.{digits}f} (at least {low:.{digits}f})"
+    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def review_chapter(run: RunFiles) -> Chapter | None:
+    "What a review says the map is worth: one by people, else one that the known truth judged."
+    of_map = map_of_run(run.folder)
+    places = [review_path(of_map.folder, by_truth) for by_truth in (False, True)] if of_map else []
+    reviewed = [place for place in places if (place / WORTH).is_file()]
+    if not reviewed:
+        return None
+    folder, worth = reviewed[0], json.loads((reviewed[0] / WORTH).read_text(encoding="utf-8"))
+    users, area = worth["figures"]["users_accuracy"], worth["figures"]["area_m2"]
+    hectares = {key: value and value / 1e4 for key, value in area.items() if key in ("value", "ci_low", "ci_high")}
+    judges = "The known truth of the scenes played the reviewers. " if folder == places[1] else ""
+    judged = sum(kind["judged"] for kind in worth["items"].values())
+    accuracy = f"user's accuracy {entry_words(users, 2)}"
+    return Chapter(
+        title="What the map is worth",
+        says=f"{judges}Of {judged} places that were looked at: {accuracy}, {entry_words(hectares, 1)} ha of slumps.",
+        picture=relative(folder / "figures" / "area.png", run.folder),
+        alt="The area of slumps: mapped, expected, and estimated from the review with its interval",
+        links={
+            "the report of the review": "notebooks/45_review.html",
+            "a page as reviewers get it": relative(folder / "batch-01.html", run.folder),
+            "the verified inventory": relative(folder / VERIFIED, run.folder),
+        },
+        figures={"user's accuracy of the map": entry_words(users, 2), "area of slumps (ha)": entry_words(hectares, 1)},
+    )
+
+# %% ../../nbs/experiments/04_index.ipynb #d4c30c42
 CHAPTERS: list[Callable[[RunFiles], Chapter | None]] = [
     training_chapter,
     calibration_chapter,
     look_chapter,
     map_chapter,
     truth_chapter,
+    review_chapter,
 ]
 
 
@@ -232,7 +275,7 @@ def write_index(run_dir: str | os.PathLike) -> Path:
         temporary.write_text(page, encoding="utf-8")
     return path
 
-# %% ../../nbs/experiments/04_index.ipynb #cd46070c
+# %% ../../nbs/experiments/04_index.ipynb #6a7ed093
 def main(arguments: Sequence[str] | None = None) -> None:
     "`python -m rts_nb.experiments.index RUN…` writes the page of each run and prints its path."
     runs = sys.argv[1:] if arguments is None else arguments

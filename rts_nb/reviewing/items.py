@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PLAN', 'ITEMS', 'PLAN_FORMAT', 'KINDS', 'ITEM_COLUMNS', 'item_layer', 'finished_map_log', 'map_id_of', 'sample_id_of',
-           'write_items', 'write_sample', 'read_plan', 'read_items']
+           'write_items', 'write_sample', 'read_plan', 'read_items', 'read_shown']
 
-# %% ../../nbs/reviewing/00_items.ipynb #c7cf9a19
+# %% ../../nbs/reviewing/00_items.ipynb #3810ad57
 import hashlib
 import json
 import os
@@ -15,6 +15,7 @@ from typing import Any
 
 import geopandas as gpd
 import pandas as pd
+import pyogrio
 
 from ..core.files import DataError, RunError, atomic, digest, first_line, resolve, show_path, write_json
 from ..mapping.folder import LOG
@@ -22,7 +23,7 @@ from ..mapping.layers import FIXED_DATE, gdal_date
 from ..mapping.log import check_complete
 from ..tiles.layout import CRS
 
-# %% ../../nbs/reviewing/00_items.ipynb #e15df2f4
+# %% ../../nbs/reviewing/00_items.ipynb #525908e9
 PLAN, ITEMS = "plan.json", "items.gpkg"
 PLAN_FORMAT = "rts_nb review 1"
 KINDS = ("detection", "near", "block")
@@ -67,7 +68,7 @@ def map_id_of(map_dir: str | os.PathLike) -> str:
     parts = [digest(Path(resolve(map_dir)) / "rts.parquet"), log["threshold"], log["min_area_m2"]]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
-# %% ../../nbs/reviewing/00_items.ipynb #f2dbc4df
+# %% ../../nbs/reviewing/00_items.ipynb #10bcb365
 def sample_id_of(plan: dict[str, Any], items: gpd.GeoDataFrame) -> str:
     "12 digits that follow from the plan and the items."
     table = pd.DataFrame(items).assign(geometry=items.geometry.to_wkb(hex=True))
@@ -76,13 +77,21 @@ def sample_id_of(plan: dict[str, Any], items: gpd.GeoDataFrame) -> str:
     return hashlib.sha256(f"{content}\n{rows}".encode()).hexdigest()[:12]
 
 
-def write_items(path: Path, items: gpd.GeoDataFrame) -> None:
-    "Writes the layer `items` of a GeoPackage, the same bytes for the same items."
+def write_items(path: Path, items: gpd.GeoDataFrame, shown: gpd.GeoSeries | None = None) -> None:
+    "Writes the layers `items` and `shown` of a GeoPackage, the same bytes for the same content."
+    options: dict[str, Any] = dict(driver="GPKG", engine="pyogrio", promote_to_multi=False)
     with gdal_date(FIXED_DATE), atomic(path) as temporary:
-        items.to_file(temporary, driver="GPKG", engine="pyogrio", layer="items")
+        items.to_file(temporary, layer="items", **options)
+        if shown is not None:
+            shown.to_file(temporary, layer="shown", mode="a", **options)
 
 
-def write_sample(review_dir: str | os.PathLike, plan: dict[str, Any], items: gpd.GeoDataFrame) -> dict[str, Any]:
+def write_sample(
+    review_dir: str | os.PathLike,
+    plan: dict[str, Any],
+    items: gpd.GeoDataFrame,
+    shown: gpd.GeoSeries | None = None,  # all detections and near misses of the map, drawn or not
+) -> dict[str, Any]:
     "Writes a sample, plan.json last, or leaves the same one as it is; its plan. RunError where another one is."
     folder = Path(resolve(review_dir))
     plan = plan | dict(format=PLAN_FORMAT)
@@ -94,11 +103,11 @@ def write_sample(review_dir: str | os.PathLike, plan: dict[str, Any], items: gpd
         found = f"{show_path(folder)} holds sample {there['sample']}, and this one is {plan['sample']}"
         raise RunError(f"{found}; name another review_dir, or delete it if nobody has worked on it")
     folder.mkdir(parents=True, exist_ok=True)
-    write_items(folder / ITEMS, items)
+    write_items(folder / ITEMS, items, shown)
     write_json(folder / PLAN, plan)
     return plan
 
-# %% ../../nbs/reviewing/00_items.ipynb #494f824f
+# %% ../../nbs/reviewing/00_items.ipynb #76f52b84
 def read_plan(review_dir: str | os.PathLike) -> dict[str, Any]:
     "The content of plan.json; RunError where there is no sample, DataError where it is of another format."
     path = Path(resolve(review_dir)) / PLAN
@@ -125,3 +134,11 @@ def read_items(review_dir: str | os.PathLike) -> gpd.GeoDataFrame:
         found = f"{show_path(folder / ITEMS)} does not hold the items of sample {plan['sample']}"
         raise DataError(f"{found}; restore it, or draw the sample again")
     return items
+
+
+def read_shown(review_dir: str | os.PathLike) -> gpd.GeoSeries:
+    "All detections and near misses of the map that was sampled; empty where the sample does not hold them."
+    path = Path(resolve(review_dir)) / ITEMS
+    if "shown" not in pyogrio.list_layers(path)[:, 0]:
+        return gpd.GeoSeries([], crs=CRS)
+    return gpd.read_file(path, layer="shown", engine="pyogrio").geometry

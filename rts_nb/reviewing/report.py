@@ -119,9 +119,12 @@ def mistakes_title(shown: int, n_mistakes: int, n_judged: int) -> str:
     return f"{n_mistakes} of {n_judged} detections are no slump; here {which}\n(mean probability, width of the chip)"
 
 
-def show_mistakes(map_dir: str | os.PathLike, scenes, found: pd.DataFrame, n=12) -> Figure:
-    "Chips of detections judged `not`, most certain first; `found`: kind, verdict, mean_prob, scene, geometry."
-    detections = found[found["kind"] == "detection"]
+def show_mistakes(
+    map_dir: str | os.PathLike, scenes, review_dir: str | os.PathLike, verdict: pd.Series, n=12
+) -> Figure:
+    "Chips of detections judged `not`, most certain first; `verdict` by item, of those that were judged."
+    items = read_items(review_dir).drop_duplicates("item").set_index("item")
+    detections = items.loc[verdict.index].assign(verdict=verdict).query("kind == 'detection'")
     mistakes = detections[detections["verdict"] == "not"].sort_values("mean_prob", ascending=False, kind="stable")
     mistakes = mistakes.assign(first=mistakes["scene"].str.split(",").str[0])
     of_map = imagery_of_map(Path(resolve(map_dir)), scenes)

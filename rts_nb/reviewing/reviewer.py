@@ -18,6 +18,7 @@ import rasterio.features
 import shapely
 
 from ..core.files import DataError, resolve, show_path, write_json
+from ..mapping.quicklooks import imagery_of_map
 from ..mapping.truth import SceneTruth, read_truth, truth_files
 from .ground import list_ground
 from .items import read_items, read_plan
@@ -44,8 +45,9 @@ def slump_outlines(truth: SceneTruth) -> gpd.GeoSeries:
 
 
 def known_ground(map_dir: str | os.PathLike, scenes) -> KnownGround:
-    "The truth of a map's scenes, and whose slumps are whose. DataError where a scene has no truth beside it."
-    files = truth_files(map_dir, scenes)
+    "The truth of a map's scenes, and whose slumps are whose. DataError where no scene has truth beside it."
+    of_map = imagery_of_map(Path(resolve(map_dir)), scenes)
+    files = truth_files(map_dir, [str(scene.path) for scene in of_map.scenes.values()])
     if not files:
         found = f"the scenes of {show_path(resolve(map_dir))} have no truth beside them (truth/<scene>.tif)"
         raise DataError(f"{found}; let people judge the batches")
@@ -154,7 +156,7 @@ def judge_batch(known: KnownGround, review_dir: str | os.PathLike, batch: int, r
 
 def judge_by_truth(
     map_dir: str | os.PathLike,
-    scenes,  # with truth/ beside them
+    scenes,  # with truth/ beside them; None for where the map's records say
     review_dir: str | os.PathLike,
     folder: str | os.PathLike,  # of the verdict files
     reviewers: Sequence[Reviewer],  # who take the batches in turn

@@ -36,7 +36,7 @@ from rts_nb.reviewing.judging import (
     weigh_items,
 )
 from .promised import PromiseCheck, check_promise, promise_of_map
-from .verdicts import read_verdicts
+from .verdicts import own_marks, read_verdicts
 
 # %% ../../nbs/reviewing/10_worth.ipynb #2bdbfd3b
 class Figures(NamedTuple):
@@ -224,7 +224,7 @@ def worth_of_review(
 
     RunError where batches are not finished, DataError where too little was judged clearly, each a line."""
     plan, items = read_plan(review_dir), read_items(review_dir)
-    verdicts = read_verdicts(verdict_files, review_dir, partial=True)
+    verdicts, n_elsewhere = own_marks(read_verdicts(verdict_files, review_dir, partial=True), review_dir)
     own, settled = own_items(items), settle_verdicts(verdicts)
     batches = review_batches(own, verdicts)
     check_batches(batches, partial)
@@ -251,7 +251,10 @@ def worth_of_review(
         lacking=not_estimated(figures, lacking_kinds(judged, scope, plan), scope),
         notes=[],
     )
-    return worth._replace(notes=worth_notes(worth, merged, items, verdicts))
+    notes = worth_notes(worth, merged, items, verdicts)
+    if n_elsewhere:
+        notes.append(f"{n_elsewhere} marks in blocks lie on detections or near misses, and count there")
+    return worth._replace(notes=notes)
 
 # %% ../../nbs/reviewing/10_worth.ipynb #b8f6f5c5
 WORTH, WORTH_FORMAT = "worth.json", "rts_nb worth 1"

@@ -294,6 +294,7 @@ class TileRow(NamedTuple):
     positive: bool
     region: str
     uids: list[str]
+    source: str = ""  # why it is there, where its class does not say it
 
 # %% ../../nbs/tiles/00_layout.ipynb #026644fa
 def write_metadata(
@@ -308,9 +309,12 @@ def write_metadata(
         lon, lat = to_degrees.transform(*(tile.transform @ (tile.size / 2, tile.size / 2)))
         train_class = "Positive" if tile.positive else "Negative"
         position = [round(lat, 6), round(lon, 6)]
-        table.append([tile.tile_id, *position, train_class, tile.region, ";".join(tile.uids)])
+        table.append([tile.tile_id, *position, train_class, tile.region, ";".join(tile.uids), tile.source])
+    written = pd.DataFrame(table, columns=[*METADATA_COLUMNS, "source"])
+    if not written["source"].any():
+        written = written[METADATA_COLUMNS]
     with atomic(Path(root) / "metadata.csv") as f:
-        pd.DataFrame(table, columns=METADATA_COLUMNS).to_csv(f, index=False)
+        written.to_csv(f, index=False)
 
 # %% ../../nbs/tiles/00_layout.ipynb #86505f32
 def _degrees(tiles) -> dict[str, pd.Series]:

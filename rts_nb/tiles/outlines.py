@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['KNOWN_COLUMNS', 'BOXES', 'PARQUET', 'normalized', 'is_abbreviation', 'find_column', 'parse_classes', 'read_outlines',
-           'overlapping_pairs', 'superseded', 'name_regions', 'distinct_names', 'load_outlines']
+           'overlapping_pairs', 'superseded', 'name_regions', 'distinct_names', 'outline_files', 'read_features',
+           'load_outlines']
 
 # %% ../../nbs/tiles/06_outlines.ipynb #ec6a32d2
 import collections
@@ -26,6 +27,7 @@ from ..core.dates import are_later, latest_date
 from ..core.files import ConfigError, DataError, first_line, is_virtual, resolve, show_path
 from ..core.shapes import linked_groups, repair_all, valid_places
 from .layout import CRS
+from .reviewed import is_reviewed, reviewed_as_outlines
 
 # %% ../../nbs/tiles/06_outlines.ipynb #08f709c7
 KNOWN_COLUMNS = {
@@ -203,10 +205,14 @@ def _read_features(path, layer, crs, columns, all_positive) -> tuple[gpd.GeoData
 
     The columns are those of `read_outlines`; `is_outline` is False where a feature is no polygon, or a dropped one."""
     table = _read_vectors(path, layer, crs).reset_index(drop=True)
+    counts: collections.Counter = collections.Counter({"outlines read": len(table)})
+    if is_reviewed(table):
+        columns = {}  # those named are of other files
+        table, judged = reviewed_as_outlines(table, Path(path).name)
+        counts += judged
     attributes = _attributes(table, path, columns or {}, all_positive)
     shapes = _projected(table, path)
     polygons, done = repair_all(shapes)
-    counts: collections.Counter = collections.Counter({"outlines read": len(table)})
     counts.update(f"outlines {what}" for what in done if what)
     if (done == "repaired").any():
         square_metres = float(shapely.area(polygons[done == "repaired"]).sum())
@@ -323,7 +329,7 @@ def _rename_apart(features: gpd.GeoDataFrame) -> collections.Counter:
     return collections.Counter({"outlines with a name used elsewhere (renamed)": int((names != outlines["uid"]).sum())})
 
 # %% ../../nbs/tiles/06_outlines.ipynb #2878823e
-def _outline_files(polygons) -> list[str]:
+def outline_files(polygons) -> list[str]:
     "The files that paths or patterns name; a path that matches nothing stays, so that reading it names it."
     files = []
     for path in polygons if isinstance(polygons, (list, tuple)) else [polygons]:
@@ -335,7 +341,7 @@ def _outline_files(polygons) -> list[str]:
     return files
 
 
-def _read_all(files: list[str], *how) -> tuple[gpd.GeoDataFrame, collections.Counter]:
+def read_features(files: list[str], *how) -> tuple[gpd.GeoDataFrame, collections.Counter]:
     "The features of several files in one table, and the sum of their counts."
     tables = []
     total: collections.Counter = collections.Counter()
@@ -381,7 +387,7 @@ def _count_outlines(features: gpd.GeoDataFrame) -> collections.Counter:
             "outlines that overlap another": len(overlapping),
             "outlines of look-alikes": int((~outlines["positive"]).sum()),
             "outlines with a name used before": int(kept["uid"].duplicated().sum()),
-            "outlines that are bounding boxes (labelled 255)": int(outlines["ignored"].sum()),
+            "outlines that are bounding boxes or uncertain (labelled 255)": int(outlines["ignored"].sum()),
             "places without an outline that keep negatives away": len(places),
         }
     )
@@ -413,8 +419,8 @@ def load_outlines(
     rows that are neither kept nor ignored."""
     if years not in ("latest", "union"):
         raise ConfigError(f"years is {years!r}; expected 'latest' or 'union'")
-    files = _outline_files(polygons)
-    features, counts = _read_all(files, layer, crs, columns, all_positive)
+    files = outline_files(polygons)
+    features, counts = read_features(files, layer, crs, columns, all_positive)
     is_slump = (features["is_outline"] & features["positive"] & ~features["ignored"]).to_numpy(bool)
     if not is_slump.any():
         raise _no_slump(files, counts)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PROPOSED', 'ExtraPlan', 'plan_extra', 'CutOptions', 'check_options', 'PlacedRaster', 'place_rasters', 'files_within',
            'propose_scale', 'PlacedScene', 'FirstLook', 'imagery_of_scenes', 'place_scenes', 'count_scenes',
-           'TilePixels', 'mosaic', 'SceneMosaic', 'explain_read_errors', 'compose_tile']
+           'TilePixels', 'mosaic', 'SceneMosaic', 'scene_mosaic', 'explain_read_errors', 'compose_tile']
 
 # %% ../../nbs/tiles/11_placing.ipynb #220285df
 import collections
@@ -308,6 +308,12 @@ class SceneMosaic:
     def tile(self, transform, size: int) -> TilePixels:
         "The pixels of a tile."
         return compose_tile(self, Grid(transform, size, size))
+
+
+def scene_mosaic(placed: list[PlacedScene], channels: ExtraPlan, dem: str = "") -> SceneMosaic:
+    "Scenes and the rasters of extra channels, as tiles are composed of them."
+    files = {channel: place_rasters(listed, channel) for channel, listed in channels.files.items()}
+    return SceneMosaic(placed, channels.sources, files, str(resolve(dem)) if dem else "")
 
 # %% ../../nbs/tiles/11_placing.ipynb #0f34735b
 @contextlib.contextmanager

@@ -250,6 +250,7 @@ def finish_dataset(
     seed: int,  # of the split
     extra_channels: Sequence[str] = (),  # those that EXTRA has
     report: dict | None = None,  # what was counted on the way, kept in version.json
+    lineage: dict | None = None,  # of tiles.versions: version, parent and what was added
 ):
     """Writes version.json, splits.yaml, splits_summary.json and normalization_stats.json of tiles that are on disk.
 
@@ -262,6 +263,7 @@ def finish_dataset(
     )
     if report:
         info["report"] = report
+    info |= lineage or {}
     write_json(Path(root) / "version.json", info)
     if not (Path(root) / "splits.yaml").exists():
         write_splits(root, seed)
