@@ -18,7 +18,7 @@ from .intervals import Estimate, mover_sum
 from .items import finished_map_log, map_id_of
 from ..scores.operating import LARGEST_DROP
 
-# %% ../../nbs/reviewing/10_promised.ipynb #b2d04662
+# %% ../../nbs/reviewing/10_promised.ipynb #367ef8f9
 class Promise(NamedTuple):
     "The precision by touch that a map's calibration measured; without one, `why_none` says why."
 
@@ -54,7 +54,7 @@ def promise_of_log(log: dict[str, Any]) -> Promise:
         caveats.append(f"it was measured on {expected['measured_on']}")
     return Promise(Estimate(*figures), float(log["operating_ratio"]), "; ".join(caveats))
 
-# %% ../../nbs/reviewing/10_promised.ipynb #bafac005
+# %% ../../nbs/reviewing/10_promised.ipynb #6d693ebc
 def promise_of_map(map_dir: str | os.PathLike, map_id: str) -> Promise:
     "The promise of a map of an id; none where the map is not at hand, or was made anew."
     shown = show_path(Path(resolve(map_dir)) / LOG)
@@ -67,7 +67,7 @@ def promise_of_map(map_dir: str | os.PathLike, map_id: str) -> Promise:
         return Promise(no_promise("").precision, why_none=why)
     return promise_of_log(log)
 
-# %% ../../nbs/reviewing/10_promised.ipynb #f302c685
+# %% ../../nbs/reviewing/10_promised.ipynb #d20d2f5d
 class PromiseCheck(NamedTuple):
     "A promise against what was found."
 

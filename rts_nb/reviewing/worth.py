@@ -38,7 +38,7 @@ from rts_nb.reviewing.judging import (
 from .promised import PromiseCheck, check_promise, promise_of_map
 from .verdicts import own_marks, read_verdicts
 
-# %% ../../nbs/reviewing/10_worth.ipynb #ff55bb52
+# %% ../../nbs/reviewing/10_worth.ipynb #2bdbfd3b
 class Figures(NamedTuple):
     "What judged items say of a map; NaN where they say nothing."
 
@@ -51,9 +51,9 @@ class Figures(NamedTuple):
 
 
 def has_missed(judged: JudgedItems, scope: ReviewScope) -> bool:
-    "Whether all kinds of items that there are were judged, so that what the map missed can be estimated."
+    "Whether all kinds of items that are spoken for were judged, so that what the map missed can be estimated."
     there = set(scope.strata.loc[scope.strata["population"] > 0, "kind"])
-    return scope.is_whole and there <= set(judged.cells["kind"]) and bool(there & set(MISSED))
+    return there <= set(judged.cells["kind"]) and bool(there & set(MISSED))
 
 
 def figures_of(judged: JudgedItems, scope: ReviewScope) -> Figures:
@@ -72,7 +72,7 @@ def figures_of(judged: JudgedItems, scope: ReviewScope) -> Figures:
         difference=difference,
     )
 
-# %% ../../nbs/reviewing/10_worth.ipynb #8e4a2ea6
+# %% ../../nbs/reviewing/10_worth.ipynb #ef157584
 def users_by(judged: JudgedItems) -> dict[str, dict[str, Estimate]]:
     "User's accuracy of detections by class, size and region, by name."
     detected = judged.of_kinds(["detection"])
@@ -82,7 +82,7 @@ def users_by(judged: JudgedItems) -> dict[str, dict[str, Estimate]]:
         by[column] = {name: users_accuracy(detected, (of == name).to_numpy()) for name in sorted(of.unique())}
     return by
 
-# %% ../../nbs/reviewing/10_worth.ipynb #aac72c79
+# %% ../../nbs/reviewing/10_worth.ipynb #e0ee084b
 KIND_WORDS = {"detection": "detections", "near": "near misses", "block": "blocks"}
 
 
@@ -101,7 +101,7 @@ def lacking_kinds(judged: JudgedItems, scope: ReviewScope, plan: dict[str, Any])
         reasons.append(reason)
     return reasons
 
-
+# %% ../../nbs/reviewing/10_worth.ipynb #a22cfc56
 def not_estimated(figures: Figures, lacking: list[str], scope: ReviewScope) -> list[str]:
     "What has no estimate or no interval, and why, a sentence each."
     said = []
@@ -123,7 +123,7 @@ def not_estimated(figures: Figures, lacking: list[str], scope: ReviewScope) -> l
             said.append(f"an upper limit of {name}: it rests on fewer than {FEWEST_HITS} slumps, and is a lower bound")
     return said
 
-# %% ../../nbs/reviewing/10_worth.ipynb #44a74b93
+# %% ../../nbs/reviewing/10_worth.ipynb #1452acff
 def list_items(names: list[str], most=20) -> str:
     "Names of items in a line, the first of them."
     more = f" and {len(names) - most} more" if len(names) > most else ""
@@ -150,7 +150,7 @@ def outline_sentence(found: pd.DataFrame, scope: ReviewScope) -> str:
     n = int((asked & found["outlined_m2"].isna()).sum())
     return f"{n} of {int(asked.sum())} outlines asked for were not drawn" if n else ""
 
-# %% ../../nbs/reviewing/10_worth.ipynb #c2ada9d2
+# %% ../../nbs/reviewing/10_worth.ipynb #16945037
 class Worth(NamedTuple):
     "What a review says of a map."
 
@@ -189,7 +189,7 @@ class Worth(NamedTuple):
         population = self.scope.strata.groupby("kind")["population"].sum().reindex(verdicts.index).astype(int)
         return verdicts.assign(judged=verdicts.sum(axis=1), population=population)
 
-# %% ../../nbs/reviewing/10_worth.ipynb #7d3347f9
+# %% ../../nbs/reviewing/10_worth.ipynb #079eba2c
 def worth_notes(worth: Worth, merged: list[str], items: gpd.GeoDataFrame, verdicts: pd.DataFrame) -> list[str]:
     "What a reader has to know besides, a sentence each."
     said = [f"the figures speak for {worth.scope.words}", training_sentence(worth.plan["trained_on"]), *merged]
@@ -214,7 +214,7 @@ def worth_notes(worth: Worth, merged: list[str], items: gpd.GeoDataFrame, verdic
     outlines = outline_sentence(worth.found, worth.scope)
     return [*said, outlines] if outlines else said
 
-# %% ../../nbs/reviewing/10_worth.ipynb #d8ed3049
+# %% ../../nbs/reviewing/10_worth.ipynb #9141c8f5
 def worth_of_review(
     review_dir: str | os.PathLike,
     verdict_files,  # paths, patterns, folders
@@ -256,7 +256,7 @@ def worth_of_review(
         notes.append(f"{n_elsewhere} marks in blocks lie on detections or near misses, and count there")
     return worth._replace(notes=notes)
 
-# %% ../../nbs/reviewing/10_worth.ipynb #1630e308
+# %% ../../nbs/reviewing/10_worth.ipynb #b8f6f5c5
 WORTH, WORTH_FORMAT = "worth.json", "rts_nb worth 1"
 
 
@@ -290,7 +290,7 @@ def agreement_entry(agreement: Agreement) -> dict[str, Any]:
     agreed, kappa = estimate_entry(agreement.agreed), estimate_entry(agreement.kappa)
     return dict(pairs=agreement.pairs, agreed=agreed, kappa=kappa, table=agreement.table.T.to_dict())
 
-# %% ../../nbs/reviewing/10_worth.ipynb #3574c023
+# %% ../../nbs/reviewing/10_worth.ipynb #c9c20e9c
 def worth_entry(worth: Worth) -> dict[str, Any]:
     "The content of worth.json."
     plan, promise = worth.plan, worth.promise
@@ -324,7 +324,7 @@ def worth_entry(worth: Worth) -> dict[str, Any]:
         notes=worth.notes,
     )
 
-
+# %% ../../nbs/reviewing/10_worth.ipynb #673cd84e
 def write_worth(review_dir: str | os.PathLike, worth: Worth) -> Path:
     "Writes worth.json beside the plan, whole or not at all; its path."
     path = Path(resolve(review_dir)) / WORTH
