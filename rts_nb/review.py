@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'ReviewPlaces', 'steps_asked', 'review_places', 'sample_map', 'forget_review', 'write_batches',
-           'mapped_scenes', 'check_has_verdicts']
+           'check_has_verdicts']
 
 # %% ../nbs/45_review.ipynb #33729036
 import os
@@ -15,7 +15,6 @@ from typing import NamedTuple
 from .core.files import ConfigError, RunError, resolve, show_path
 from .infer import infer
 from .mapping.folder import LOG
-from .mapping.quicklooks import imagery_of_map
 from .reviewing.items import PLAN, map_id_of, read_plan
 from .reviewing.page import write_batch
 from .reviewing.sample import review_path
@@ -69,11 +68,6 @@ def write_batches(places: ReviewPlaces, batch: int, pixels: bool) -> list[Path]:
         raise ConfigError(f"batch is {batch}; the sample has the batches 1 to {n_batches}, and 0 is all of them")
     wanted = [batch] if batch else range(1, n_batches + 1)
     return [write_batch(places.map_dir, places.scenes, places.review_dir, number, pixels) for number in wanted]
-
-
-def mapped_scenes(places: ReviewPlaces) -> list[str]:
-    "The scenes of the map, as named or as its records say."
-    return [str(scene.path) for scene in imagery_of_map(places.map_dir, places.scenes).scenes.values()]
 
 
 def check_has_verdicts(places: ReviewPlaces) -> None:

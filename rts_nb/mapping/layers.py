@@ -11,7 +11,7 @@ __all__ = ['FIXED_DATE', 'RasterGrid', 'read_grid', 'mosaic_source', 'mosaic_xml
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.etree import ElementTree
@@ -109,11 +109,18 @@ def gdal_date(date: str) -> Iterator[None]:
         pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": None})
 
 # %% ../../nbs/mapping/10_layers.ipynb #a39014ad
-def write_geopackage(path: Path, slumps: gpd.GeoDataFrame, tags: dict[str, str]) -> None:
-    "Writes the layer `rts` of a GeoPackage."
-    layer = dict(layer="rts", geometry_type="Polygon", layer_metadata=tags)
+def write_geopackage(
+    path: Path,
+    layers: Mapping[str, gpd.GeoDataFrame],  # by name
+    tags: dict[str, str] | None = None,  # metadata of each layer
+    geometry_type="Unknown",  # polygons and points together
+) -> None:
+    "Writes the layers of a GeoPackage, shapes as they are, whole or not at all; the same bytes for the same layers."
+    options: dict[str, Any] = dict(geometry_type=geometry_type, layer_metadata=tags, promote_to_multi=False)
     with gdal_date(FIXED_DATE), atomic(path) as temporary:
-        slumps.to_file(temporary, driver="GPKG", engine="pyogrio", **layer)
+        for number, (name, table) in enumerate(layers.items()):
+            mode = "a" if number else "w"
+            table.to_file(temporary, driver="GPKG", engine="pyogrio", layer=name, mode=mode, **options)
 
 # %% ../../nbs/mapping/10_layers.ipynb #2da9168d
 def write_geoparquet(path: Path, slumps: gpd.GeoDataFrame, tags: dict[str, str]) -> None:
@@ -174,7 +181,7 @@ def write_layers(
     own = own_ground(out, records)
     merged = merge_scenes(own.layers, job.settings["min_area_m2"], curve)
     with explain_write_errors(out, "the layer of slumps"):
-        write_geopackage(out / "rts.gpkg", merged.slumps, tags)
+        write_geopackage(out / "rts.gpkg", dict(rts=merged.slumps), tags, "Polygon")
         write_geoparquet(out / "rts.parquet", merged.slumps, tags)
     probabilities = [out / f"{name}_probability.tif" for name in names]
     with explain_write_errors(out, "the mosaic"):

@@ -31,6 +31,7 @@ from ..core.drawing import Bounds, as_picture, draw_map_frame
 from ..core.files import DataError, first_line, resolve, show_path
 from .figures import read_overview, read_slumps, scenes_of_map
 from .folder import LOG
+from .quicklooks import imagery_of_map
 from rts_nb.scores.objects import (
     excusable_objects,
     is_large_enough,
@@ -48,8 +49,9 @@ MOST_PIXELS = 100_000_000  # of the ground that is compared as a whole
 
 
 def truth_files(out_dir: str | os.PathLike, scenes) -> dict[str, Path]:
-    "The truth of the mapped scenes that have one, in truth/ beside them, by name of the scene."
-    mapped = scenes_of_map(out_dir, scenes).scenes
+    "The truth of the mapped scenes that have one, in truth/ beside them, by name; `scenes` None: as recorded."
+    of_map = imagery_of_map(Path(resolve(out_dir))) if scenes is None else scenes_of_map(out_dir, scenes)
+    mapped = of_map.scenes
     beside = {
         name: Path(str(scene.path)).parent / "truth" / Path(str(scene.path)).name for name, scene in mapped.items()
     }

@@ -25,13 +25,13 @@ from matplotlib.figure import Figure
 from rasterio.features import geometry_mask
 from rasterio.transform import from_origin
 
-from ..core.files import DataError, atomic, resolve, show_path
+from ..core.files import DataError, resolve, show_path
 from ..core.shapes import linked_groups
 from ..mapping.figures import read_slumps
 from ..mapping.folder import describe_changes
 from ..mapping.geodesy import geodesic_area, geodesic_size, pixel_area_m2
 from ..mapping.ground import SceneGround, centres, has_data_at
-from ..mapping.layers import FIXED_DATE, gdal_date
+from ..mapping.layers import write_geopackage
 from ..mapping.polygons import raster_blocks
 from ..mapping.rasters import MASK_NODATA
 from .intervals import wilson_limits
@@ -196,9 +196,7 @@ def write_statuses(path: str | os.PathLike, parts: Sequence[gpd.GeoDataFrame]) -
     "Writes tables of shapes with a `status` as the layer `statuses` of a GeoPackage; the same tables, the same bytes."
     place, table = Path(resolve(path)), pd.concat(parts, ignore_index=True)
     place.parent.mkdir(parents=True, exist_ok=True)
-    with gdal_date(FIXED_DATE), atomic(place) as temporary:
-        how = dict(layer="statuses", geometry_type="Unknown")
-        gpd.GeoDataFrame(table, crs=CRS).to_file(temporary, driver="GPKG", engine="pyogrio", **how)
+    write_geopackage(place, dict(statuses=gpd.GeoDataFrame(table, crs=CRS)))
     return place
 
 

@@ -17,9 +17,9 @@ import geopandas as gpd
 import pandas as pd
 import pyogrio
 
-from ..core.files import DataError, RunError, atomic, digest, first_line, resolve, show_path, write_json
+from ..core.files import DataError, RunError, digest, first_line, resolve, show_path, write_json
 from ..mapping.folder import LOG
-from ..mapping.layers import FIXED_DATE, gdal_date
+from ..mapping.layers import write_geopackage
 from ..mapping.log import check_complete
 from ..tiles.layout import CRS
 
@@ -79,11 +79,10 @@ def sample_id_of(plan: dict[str, Any], items: gpd.GeoDataFrame) -> str:
 
 def write_items(path: Path, items: gpd.GeoDataFrame, shown: gpd.GeoSeries | None = None) -> None:
     "Writes the layers `items` and `shown` of a GeoPackage, the same bytes for the same content."
-    options: dict[str, Any] = dict(driver="GPKG", engine="pyogrio", promote_to_multi=False)
-    with gdal_date(FIXED_DATE), atomic(path) as temporary:
-        items.to_file(temporary, layer="items", **options)
-        if shown is not None:
-            shown.to_file(temporary, layer="shown", mode="a", **options)
+    layers = dict(items=items)
+    if shown is not None:
+        layers["shown"] = gpd.GeoDataFrame(geometry=shown)
+    write_geopackage(path, layers)
 
 
 def write_sample(

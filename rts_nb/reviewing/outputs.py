@@ -19,10 +19,10 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from ..core.files import DataError, RunError, atomic, resolve, show_path
+from ..core.files import DataError, RunError, resolve, show_path
 from ..mapping.figures import read_slumps
 from ..mapping.geodesy import geodesic_area, to_degrees
-from ..mapping.layers import FIXED_DATE, gdal_date
+from ..mapping.layers import write_geopackage
 from .items import map_id_of, read_items, read_plan
 from ..tiles.layout import CRS
 
@@ -157,11 +157,8 @@ def hard_negative_layer(map_dir: str | os.PathLike, review_dir: str | os.PathLik
 # %% ../../nbs/reviewing/13_outputs.ipynb #e6453e21
 def write_review_layer(path: Path, table: gpd.GeoDataFrame, layer: str, plan: dict[str, Any]) -> Path:
     "Writes a layer of a review as a GeoPackage, whole or not at all, with the ids of map and sample as its metadata."
-    tags = dict(MAP=plan["map"], SAMPLE=plan["sample"])
-    how = dict(layer=layer, geometry_type="Unknown", layer_metadata=tags)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with gdal_date(FIXED_DATE), atomic(path) as temporary:
-        table.to_file(temporary, driver="GPKG", engine="pyogrio", **how)
+    write_geopackage(path, {layer: table}, dict(MAP=plan["map"], SAMPLE=plan["sample"]))
     return path
 
 

@@ -18,7 +18,6 @@ import rasterio.features
 import shapely
 
 from ..core.files import DataError, resolve, show_path, write_json
-from ..mapping.quicklooks import imagery_of_map
 from ..mapping.truth import SceneTruth, read_truth, truth_files
 from .ground import list_ground
 from .items import read_items, read_plan
@@ -46,8 +45,7 @@ def slump_outlines(truth: SceneTruth) -> gpd.GeoSeries:
 
 def known_ground(map_dir: str | os.PathLike, scenes) -> KnownGround:
     "The truth of a map's scenes, and whose slumps are whose. DataError where no scene has truth beside it."
-    of_map = imagery_of_map(Path(resolve(map_dir)), scenes)
-    files = truth_files(map_dir, [str(scene.path) for scene in of_map.scenes.values()])
+    files = truth_files(map_dir, scenes)
     if not files:
         found = f"the scenes of {show_path(resolve(map_dir))} have no truth beside them (truth/<scene>.tif)"
         raise DataError(f"{found}; let people judge the batches")

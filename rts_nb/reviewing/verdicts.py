@@ -25,7 +25,7 @@ import shapely
 from shapely.validation import explain_validity
 
 from ..core.files import DataError, first_line, is_virtual, resolve, show_path
-from .items import read_items, read_plan, read_shown
+from .items import read_items, read_plan
 from .views import view_bounds
 
 # %% ../../nbs/reviewing/05_verdicts.ipynb #815bf3d6
@@ -280,11 +280,11 @@ def read_verdicts(
 MARK_REACH_M = 15.0  # how exact a click is
 
 
-def own_marks(verdicts: pd.DataFrame, review_dir: str | os.PathLike) -> tuple[pd.DataFrame, int]:
-    """Verdicts without the marks that lie on a detection or a near miss of the map, and how many these are.
+def own_marks(verdicts: pd.DataFrame, shown: gpd.GeoSeries) -> tuple[pd.DataFrame, int]:
+    """Verdicts without the marks that lie on a detection or a near miss of the map (`shown`), and how many these are.
 
     A block that loses all its marks is `not`: it holds no slump that is not counted elsewhere."""
-    reach = read_shown(review_dir).buffer(MARK_REACH_M)
+    reach = shown.buffer(MARK_REACH_M)
     marks = [(k, shapely.Point(mark)) for k, points in enumerate(verdicts["points"]) for mark in points]
     on_outline = reach.sindex.query([point for _, point in marks], "intersects")[0] if marks else []
     lost = {marks[number] for number in on_outline}

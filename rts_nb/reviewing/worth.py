@@ -155,6 +155,7 @@ class Worth(NamedTuple):
     "What a review says of a map."
 
     plan: dict[str, Any]
+    verdicts: pd.DataFrame  # of `own_marks`, all that were read
     batches: ReviewBatches
     scope: ReviewScope
     found: pd.DataFrame  # items of finished batches with their verdicts
@@ -190,12 +191,12 @@ class Worth(NamedTuple):
         return verdicts.assign(judged=verdicts.sum(axis=1), population=population)
 
 # %% ../../nbs/reviewing/10_worth.ipynb #079eba2c
-def worth_notes(worth: Worth, merged: list[str], items: gpd.GeoDataFrame, verdicts: pd.DataFrame) -> list[str]:
+def worth_notes(worth: Worth, merged: list[str], items: gpd.GeoDataFrame, n_elsewhere: int) -> list[str]:
     "What a reader has to know besides, a sentence each."
     said = [f"the figures speak for {worth.scope.words}", training_sentence(worth.plan["trained_on"]), *merged]
     if worth.batches.unfinished:
         said.append(f"batches not finished, and left out: {worth.batches.describe_open()}")
-    n_open = open_opinions(items, verdicts)
+    n_open = open_opinions(items, worth.verdicts)
     if n_open:
         said.append(f"{n_open} second opinions are open")
     if worth.differing:
@@ -212,7 +213,11 @@ def worth_notes(worth: Worth, merged: list[str], items: gpd.GeoDataFrame, verdic
     if bare.any():
         said.append(f"{int(bare.sum())} blocks are judged rts without a mark, and count as one slump each")
     outlines = outline_sentence(worth.found, worth.scope)
-    return [*said, outlines] if outlines else said
+    if outlines:
+        said.append(outlines)
+    if n_elsewhere:
+        said.append(f"{n_elsewhere} marks in blocks lie on detections or near misses, and count there")
+    return said
 
 # %% ../../nbs/reviewing/10_worth.ipynb #9141c8f5
 def worth_of_review(
@@ -224,12 +229,13 @@ def worth_of_review(
 
     RunError where batches are not finished, DataError where too little was judged clearly, each a line."""
     plan, items = read_plan(review_dir), read_items(review_dir)
-    verdicts, n_elsewhere = own_marks(read_verdicts(verdict_files, review_dir, partial=True), review_dir)
+    shown = read_shown(review_dir)
+    verdicts, n_elsewhere = own_marks(read_verdicts(verdict_files, review_dir, partial=True), shown)
     own, settled = own_items(items), settle_verdicts(verdicts)
     batches = review_batches(own, verdicts)
     check_batches(batches, partial)
     scope = review_scope(plan, own, batches)
-    found = reviewed_items(scope, settled, read_shown(review_dir))
+    found = reviewed_items(scope, settled, shown)
     judged, merged = weigh_items(found, scope.strata)
     figures = figures_of(judged, scope)
     bounds = {name: figures_of(weigh_items(found, scope.strata, name)[0], scope) for name in ("not", "rts")}
@@ -237,6 +243,7 @@ def worth_of_review(
     is_alone = (found["kind"] == "block") & (found["verdict"] == "unsure") & (found["reviewers"] == 1)
     worth = Worth(
         plan=plan,
+        verdicts=verdicts,
         batches=batches,
         scope=scope,
         found=found,
@@ -251,10 +258,7 @@ def worth_of_review(
         lacking=not_estimated(figures, lacking_kinds(judged, scope, plan), scope),
         notes=[],
     )
-    notes = worth_notes(worth, merged, items, verdicts)
-    if n_elsewhere:
-        notes.append(f"{n_elsewhere} marks in blocks lie on detections or near misses, and count there")
-    return worth._replace(notes=notes)
+    return worth._replace(notes=worth_notes(worth, merged, items, n_elsewhere))
 
 # %% ../../nbs/reviewing/10_worth.ipynb #b8f6f5c5
 WORTH, WORTH_FORMAT = "worth.json", "rts_nb worth 1"
