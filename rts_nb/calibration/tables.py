@@ -40,6 +40,8 @@ from ..core.files import resolve, show_path
 from ..predict.ensemble import is_ensemble, read_ensemble
 from ..runs.directory import load_run
 from ..runs.environment import environment
+from ..runs.measures import calibration_metrics, look_metrics
+from ..runs.served import log_served
 from ..runs.tracking import Tracker
 from ..scores.counts import ObjectCounts
 from ..scores.histogram import ScoreHistogram
@@ -358,17 +360,12 @@ CALIBRATION_FILES = ("calibration.json", "calibration_scores.npz", "test_looks.j
 
 
 def log_calibration(run_dir: str | os.PathLike, calibration: dict[str, Any], look: dict[str, Any] | None) -> None:
-    "Attaches the files of a calibration to the run in MLflow, and logs its numbers and those of a look."
+    "Attaches the files of a calibration to the run in MLflow; logs its numbers, those of a look, and the model."
     folder = Path(resolve(run_dir))
-    entry = calibration["thresholds"][str(calibration["operating_ratio"])]
-    metrics = {"calibration.temperature": calibration["temperature"]}
-    metrics |= {f"calibration.{name}": entry[name] for name in ("threshold", "precision", "recall")}
-    for ratio, figures in (look or {}).get("results", {}).items():
-        numbers = {name: value for name, value in figures.items() if isinstance(value, float)}
-        metrics |= {f"test.realistic_{ratio}.{name}": value for name, value in numbers.items()}
     tracker = Tracker(folder)
-    tracker.log_metrics(metrics, look["looks"] if look else 0)
+    tracker.log_metrics(calibration_metrics(calibration) | look_metrics(look), look["looks"] if look else 0)
     tracker.log_files(*(folder / name for name in CALIBRATION_FILES if (folder / name).exists()))
+    log_served(tracker, folder)
 
 
 def report_account(run_dir: str | os.PathLike, calibration: dict[str, Any], seconds: float) -> pd.DataFrame:

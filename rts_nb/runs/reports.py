@@ -16,8 +16,10 @@ from pathlib import Path
 import psutil
 
 from ..core.files import show_path, write_json
+from ..core.pages import write_report_page
 from .directory import finished
-from .tracking import Tracker, can_write, log_run
+from .logged import log_run
+from .tracking import Tracker, can_write
 
 # %% ../../nbs/runs/03_reports.ipynb #a3fad14e
 def output_notebook(command: list[str]) -> str | None:
@@ -68,11 +70,13 @@ def report_state(path: str | os.PathLike, noted: str) -> str:
 
 # %% ../../nbs/runs/03_reports.ipynb #8da2a29f
 def keep_report(run_dir: str | os.PathLike, report: str, path: Path) -> None:
-    "Copies an executed notebook into the run directory and attaches it to the MLflow run."
+    "Copies an executed notebook into the run directory and attaches it, with its page, to the MLflow run."
     kept = Path(run_dir) / "notebooks" / f"{report}.ipynb"
     if path.resolve() != kept.resolve():
         shutil.copy(path, kept)
-    Tracker(run_dir).log_files(kept, folder="notebooks")
+    tracker = Tracker(run_dir)
+    if tracker.client:  # MLflow shows pages, not notebooks
+        tracker.log_files(kept, write_report_page(kept), folder="notebooks")
 
 
 def collect_reports(run_dir: str | os.PathLike) -> list[str]:

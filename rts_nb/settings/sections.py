@@ -102,6 +102,7 @@ class TrackingConfig(Section):
     "MLflow."
 
     experiment: Annotated[str, pydantic.StringConstraints(strip_whitespace=True, min_length=1, max_length=250)]
+    tags: dict[str, str] = {}  # of the run, beside config, seed and fold; names are free
 
 # %% ../../nbs/settings/00_sections.ipynb #8aea146f
 class CostConfig(Section):

@@ -28,9 +28,11 @@ from ..core.jobs import print_line, progress, rank_and_world, seed_everything
 from ..networks.models import load_weights, save_weights
 from ..runs.directory import class_counts, finished, open_run_data, train_pixels
 from ..runs.environment import environment, write_installed
+from ..runs.logged import load_watched, log_run_files, track_run
+from ..runs.measures import epoch_metrics, validation_metrics
 from ..runs.scoring import build_training_profile
 from ..runs.set_aside import check_can_move, set_aside
-from ..runs.tracking import Tracker, epoch_metrics, flat_metrics, log_run_files, run_parameters
+from ..runs.tracking import Tracker
 from ..runs.validations import save_validation, validation_intervals
 from ..scores.histogram import ScoreHistogram
 from ..scores.summary import errors_of, region_metrics, size_metrics, worst_errors
@@ -106,7 +108,7 @@ def validate_epoch(trainer: Trainer, folder: Path, tracker: Tracker) -> None:
         save_validation(histogram, folder.parent, trainer.epoch)
     if trainer.leads and trainer.best is row:
         write_best(trainer, folder)
-    tracker.log_metrics(flat_metrics(trainer.validations[-1]), trainer.epoch)
+    tracker.log_metrics(validation_metrics(trainer.validations[-1]), trainer.epoch)
 
 
 def run_epoch(trainer: Trainer, folder: Path, tracker: Tracker, stop: Stop, bar: Any, clock: WallClock) -> None:
@@ -352,6 +354,7 @@ def describe_run(cfg: Config, run_dir: Path, root, stats: dict, table: pd.DataFr
     save_imagery(imagery_of_dataset(root), run_dir)
     file = run_dir / "environment.json"
     first = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
+    now |= dict(data_digests=digests)
     write_json(file, dict(data_digests=digests) | first)
     with atomic(run_dir / "preflight.csv") as temporary:
         table.to_csv(temporary, index=False)
@@ -369,12 +372,7 @@ def prepare_run(cfg: Config, run_dir: Path, fresh: bool, show: ShowChecks | None
     else:
         check_same_data(cfg, run_dir, digests)
     now = describe_run(cfg, run_dir, root, stats, table, digests)
-    tracker = Tracker(run_dir, cfg.tracking.experiment)
-    if tracker.new:
-        tracker.log_params(run_parameters(cfg, now, stats))
-    else:
-        tracker.set_status("RUNNING")
-    return root, tiles, stats, tracker
+    return root, tiles, stats, track_run(run_dir, cfg, now, stats)
 
 
 def prepare_together(cfg: Config, run_dir: Path, fresh: bool, show: ShowChecks | None) -> tuple:
@@ -439,7 +437,8 @@ def run_training(cfg: Config, run_dir: Path, stop: Stop, fresh=False, show: Show
                 note_resumption(run_dir, trainer, checkpoint)
             if has_more_epochs(trainer):
                 note_memory(run_dir, trainer)
-            run_epochs(trainer, folder, tracker, stop, clock, shown=show is not None)
+            with load_watched(tracker):
+                run_epochs(trainer, folder, tracker, stop, clock, shown=show is not None)
             finish_run(trainer, run_dir, tracker, clock)
     except BaseException as e:
         tracker.set_status("KILLED" if isinstance(e, KeyboardInterrupt) else "FAILED")
