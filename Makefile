@@ -36,8 +36,11 @@ OVERRIDES ?=
 # make folds CONFIG=configs/baseline.yaml FOLDS=5 SEED=42; without FOLDS those of the config
 FOLDS ?=
 SEED ?= 42
+# make experiment NAME=loss, or NAME=loss/tversky-37; CONFIG is another base, BUDGET the USD for all of its runs
+NAME ?=
+BUDGET ?=
 
-.PHONY: help env demo seeds folds final html docs test test-all bench gpu lint readme prep notebooks
+.PHONY: help env demo seeds folds final experiment html docs test test-all bench gpu lint readme prep notebooks
 .SILENT:
 
 help: ## what there is to make
@@ -135,6 +138,10 @@ final: $(STAMP) ## CONFIG=configs/X.yaml FOLDS=5: after make folds, a run on all
 	python -m rts_nb.train --collect "$$run"
 	$(PAGES) "$$run/notebooks"
 	echo "Done: $$run is trained on all train and val regions; its precision is not measured before a look: 30_calibrate -p run_dir $$run -p evaluate true"
+
+experiment: $(STAMP) ## NAME=loss or loss/tversky-37, BUDGET=20: runs what a family of configs/experiments lacks, judges and reports it
+	if test -z '$(NAME)'; then echo "name a family or an experiment: make experiment NAME=loss; there are $$(cd configs/experiments && echo *.yaml | sed 's/[.]yaml//g')" >&2; exit 1; fi
+	python -m rts_nb.experiments.command $(NAME) --config '$(CONFIG)' --overrides '$(OVERRIDES)' $(if $(BUDGET),--budget '$(BUDGET)')
 
 html: $(STAMP) ## NOTEBOOK=out.ipynb: the page of an executed notebook, beside it; of a folder, the pages of all in it
 	if test -z '$(NOTEBOOK)'; then echo 'name an executed notebook: make html NOTEBOOK=runs/sample/seed-42/notebooks/20_train.ipynb' >&2; exit 1; fi

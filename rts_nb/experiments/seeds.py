@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['ALONE', 'COMMON_KEYS', 'SEED_FIGURES', 'FINAL_SEEDS', 'mean_std', 'EvaluatedRun', 'read_run', 'check_same_config',
-           'check_same_calibration', 'check_alike', 'find_paths', 'find_runs', 'read_runs', 'results_at', 'seeds_table',
-           'missed_targets', 'weighted_ratios', 'repeated_looks', 'report_caveats', 'run_row', 'runs_table',
-           'show_seeds']
+           'check_same_calibration', 'check_alike', 'split_paths', 'find_paths', 'find_runs', 'read_runs', 'results_at',
+           'seeds_table', 'missed_targets', 'weighted_ratios', 'repeated_looks', 'report_caveats', 'run_row',
+           'runs_table', 'show_seeds']
 
 # %% ../../nbs/experiments/00_seeds.ipynb #cef63fbd
 import glob
 import json
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -97,9 +98,17 @@ def check_alike(runs: list[EvaluatedRun]) -> None:
         raise RunError(f"seed {seed} is there {n} times; report every seed once")
 
 # %% ../../nbs/experiments/00_seeds.ipynb #9639ff10
+def split_paths(text: str) -> list[str]:
+    "The paths in a text, separated by spaces and quoted as in a shell; RunError where a quote is not closed."
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise RunError(f"runs {text!r}: {error}; quote a path with spaces, as in 'my runs/a' runs/b") from None
+
+
 def find_paths(runs: str | Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
     "The directories that are named or matched; a name that matches nothing stays, so that its error names it."
-    wanted = runs.split() if isinstance(runs, str) else list(runs)
+    wanted = split_paths(runs) if isinstance(runs, str) else list(runs)
     paths: list[str | os.PathLike] = []
     for pattern in wanted:
         matches = sorted(glob.glob(str(resolve(typed_path(pattern)))))
