@@ -40,7 +40,7 @@ SEED ?= 42
 NAME ?=
 BUDGET ?=
 
-.PHONY: help env demo seeds folds final experiment html docs test test-all bench gpu lint readme prep notebooks
+.PHONY: help env demo seeds folds final release experiment html docs test test-all bench gpu lint readme prep notebooks
 .SILENT:
 
 help: ## what there is to make
@@ -142,6 +142,14 @@ final: $(STAMP) ## CONFIG=configs/X.yaml FOLDS=5: after make folds, a run on all
 experiment: $(STAMP) ## NAME=loss or loss/tversky-37, BUDGET=20: runs what a family of configs/experiments lacks, judges and reports it
 	if test -z '$(NAME)'; then echo "name a family or an experiment: make experiment NAME=loss; there are $$(cd configs/experiments && echo *.yaml | sed 's/[.]yaml//g')" >&2; exit 1; fi
 	python -m rts_nb.experiments.command $(NAME) --config '$(CONFIG)' --overrides '$(OVERRIDES)' $(if $(BUDGET),--budget '$(BUDGET)')
+
+# make release RUN=runs/public/seed-42 LICENCE="CC BY 4.0" DATA_LICENCE="CC0" ENCODER_LICENCE="Apache-2.0"
+LICENCE ?=
+DATA_LICENCE ?=
+ENCODER_LICENCE ?=
+
+release: $(STAMP) ## RUN=runs/x/seed-42: a calibrated run or ensemble as one archive with card and checksums, for 40_infer -p model_dir
+	python -m rts_nb.experiments.release '$(RUN)' $(if $(LICENCE),--licence '$(LICENCE)') $(if $(DATA_LICENCE),--data-licence '$(DATA_LICENCE)') $(if $(ENCODER_LICENCE),--encoder-licence '$(ENCODER_LICENCE)')
 
 html: $(STAMP) ## NOTEBOOK=out.ipynb: the page of an executed notebook, beside it; of a folder, the pages of all in it
 	if test -z '$(NOTEBOOK)'; then echo 'name an executed notebook: make html NOTEBOOK=runs/sample/seed-42/notebooks/20_train.ipynb' >&2; exit 1; fi

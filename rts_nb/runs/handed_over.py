@@ -91,7 +91,7 @@ def unpack_checked(file: Path, out: Path) -> None:
     try:
         with zipfile.ZipFile(file) as archive:
             sums = read_checksums(archive, show_path(file))
-            for path in sums:
+            for path in (CHECKSUMS, *sums):
                 archive.extract(path, out)
     except (zipfile.BadZipFile, KeyError, OSError) as e:
         raise RunError(f"{show_path(file)} cannot be unpacked ({e}); copy it again") from e
