@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from .calibration.area_curves import area_curves
 from .calibration.ensemble_profile import write_ensemble_profile
 from .calibration.ensembles import FoldScores, Transferred, add_spread, ground_of, members_of, transfer
 from .calibration.gain import gain_of_mean
@@ -161,6 +162,7 @@ def content_of(
         field=expected_at_prevalence(scores, entry, prevalence, pooled),
         min_areas_m2=list(scores.objects.grid.areas),
         object_scores=fit_object_scores(scores.objects, entry, ratio),
+        area_curves=area_curves(scores.histogram, ratios),
     )
 
 # %% ../nbs/30_calibrate.ipynb #aa0e7c73

@@ -70,10 +70,10 @@ def test_outputs_are_sound(whole):
     assert slumps.is_valid.all()
     assert slumps.rts_id.is_unique
     assert slumps.scene.str.contains(",").any(), "some slumps lie in two scenes"
-    of_geopackage = gpd.read_file(whole / "rts.gpkg")
+    of_geopackage = gpd.read_file(whole / "rts.gpkg", layer="rts")
     assert of_geopackage.drop(columns="geometry").equals(slumps.drop(columns="geometry"))
     assert_whole_rasters(whole)
-    assert len(list(whole.glob("*.tif"))) == 12
+    assert len(list(whole.glob("s*.tif"))) == 12
     with rasterio.open(whole / "mosaic.vrt") as f:
         assert f.shape == (6 * SIDE, SIDE)
         assert f.tags()["TARGET_PRECISION"] == "NOT reached"

@@ -7,12 +7,11 @@ import shapely
 from rasterio.transform import from_origin
 
 from rts_nb.core.files import write_json
+from rts_nb.mapping.columns import EXPECTED_COLUMNS, slump_layer
 from rts_nb.mapping.figures import read_slumps
 from rts_nb.mapping.geodesy import geodesic_size, to_degrees
 from rts_nb.mapping.layers import write_geoparquet
-from rts_nb.mapping.polygons import slump_layer
 from rts_nb.mapping.records import file_stamp
-from rts_nb.mapping.union import EXPECTED_COLUMNS
 from rts_nb.tiles.layout import write_raster
 from rts_nb.tiles.sample import paint, palette_of
 

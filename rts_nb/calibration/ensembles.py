@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from .area_curves import transferred_area_curves
 from .looks import look_of_calibration
 from .passes import Scores, score_split, scores_key
 from .thresholds import load_calibration
@@ -284,6 +285,7 @@ def transfer(
             out[part] = {name: transferred_entry(entry, ground, after) for name, entry in calibration[part].items()}
     operating = out["thresholds"][str(out["operating_ratio"])]
     out["object_scores"] = shifted_curve(calibration["object_scores"], operating["shift"])
+    out["area_curves"] = transferred_area_curves(calibration.get("area_curves"), *ground[:2], before / after)
     notes = [epoch_note(load_config(path / "config.yaml")) for path in member_paths(ensemble_dir)]
     return out | dict(caveats=transfer_caveats(out, ground, next(filter(None, notes), "")))
 

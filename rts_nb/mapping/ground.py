@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ordered_records', 'indices', 'has_data_at', 'SceneMask', 'read_scene_mask', 'centres', 'SceneGround', 'owned_km2',
-           'owned_shape', 'connected_pieces', 'piece_letters', 'Piece', 'owned_pieces', 'piece_rows',
-           'owned_detections', 'OwnGround', 'own_ground']
+           'add_owned_area', 'owned_shape', 'connected_pieces', 'piece_letters', 'meets_others', 'Piece',
+           'owned_pieces', 'piece_rows', 'with_nodata', 'owned_detections', 'OwnGround', 'own_ground']
 
 # %% ../../nbs/mapping/07_ground.ipynb #fdef2bf2
 import os
@@ -24,8 +24,19 @@ from rasterio.windows import Window
 from shapely import MultiPolygon, Polygon
 
 from ..core.shapes import linked_groups
+from .area_cells import AreaCurve, AreaSums, raster_logits, record_rows
+from .columns import with_sure_columns
 from .geodesy import pixel_area_m2
-from .polygons import cut_by, pixel_columns, polygon_statistics, raster_blocks, scene_layer
+from rts_nb.mapping.polygons import (
+    SURROUND_M,
+    cut_by,
+    nodata_share,
+    pixel_columns,
+    polygon_statistics,
+    raster_blocks,
+    scene_layer,
+    statistic_columns,
+)
 from .rasters import MASK_NODATA
 
 # %% ../../nbs/mapping/07_ground.ipynb #f7ab9f57
@@ -144,6 +155,31 @@ def owned_km2(ground: SceneGround, record: dict, block=1024) -> float:
     own = record["km2"] - n_taken * pixel_area_m2(ground.raster(name)) / 1e6
     return max(own, 0.0)  # the record's km² are rounded
 
+# %% ../../nbs/mapping/07_ground.ipynb #1ad96676
+def add_owned_area(
+    total: AreaSums,
+    ground: SceneGround,
+    record: dict,
+    probability: str | os.PathLike,  # the scene's raster
+    block=1024,
+) -> None:
+    "Adds the expected area of a scene's own ground to a sum; nothing where its record has none."
+    name, found = record["scene"], record.get("expected_area")
+    if not found:
+        return
+    total.curves = total.curves or {ratio: AreaCurve(*curve) for ratio, curve in found["curves"].items()}
+    total.add_rows(record_rows(found))
+    mask = ground.masks[name]
+    if not ground.others(name, shapely.box(*mask.bounds), earlier=True):
+        return
+    with rasterio.open(probability) as raster:
+        for window in raster_blocks((mask.height, mask.width), block):
+            taken = ground.owned_by_others(name, window)
+            if taken.any():
+                taken &= ground.raster(name).read(1, window=window) != MASK_NODATA
+                logits = raster_logits(raster.read(1, window=window), raster.tags())
+                total.add(mask.transform, window, logits, taken, sign=-1)
+
 # %% ../../nbs/mapping/07_ground.ipynb #32ece4a5
 def owned_shape(
     polygon: Polygon | MultiPolygon,  # in pixels
@@ -188,6 +224,14 @@ def piece_letters(k: int) -> str:
         letters = chr(ord("a") + letter) + letters
     return letters
 
+# %% ../../nbs/mapping/07_ground.ipynb #831103a2
+def meets_others(ground: SceneGround, name: str, boxes: Sequence[Polygon], reach: float) -> np.ndarray:
+    "Which boxes (EPSG:3413) of a scene come within `reach` (m) of the bounds of another one: bool (boxes,)."
+    reached, k = ground.boxes.query(shapely.buffer(boxes, reach, cap_style="square", join_style="mitre"))
+    is_met = np.zeros(len(boxes), bool)
+    is_met[reached[k != ground.position[name]]] = True
+    return is_met
+
 # %% ../../nbs/mapping/07_ground.ipynb #27a583cb
 class Piece(NamedTuple):
     "What is left of a detection."
@@ -231,12 +275,26 @@ def piece_rows(ground: SceneGround, name: str, pieces: Sequence[Piece], probabil
             if piece.number is not None:
                 row |= pixel_columns(piece.shape, mask.transform.to_shapely())
                 row["rts_id"] = f"{row['rts_id']}-{piece_letters(piece.number)}"
-                row |= {key: found[key][k] for key in ("n_pixels", "mean_prob", "max_prob", "score")}
+                row |= statistic_columns(found, k, row["area_m2"])
                 k += 1
             if row["cut_by"]:
                 row["cut_by"] = cut_by(piece.shape, own, lambda window: ground.shown(name, window, earlier=False))
             rows.append(row)
     return rows
+
+# %% ../../nbs/mapping/07_ground.ipynb #37f7fa46
+def with_nodata(ground: SceneGround, name: str, rows: Sequence[dict]) -> list[dict]:
+    "The rows with `nodata_frac` counted anew where other scenes may show what is around a detection."
+    to_pixels, counted = (~ground.masks[name].transform).to_shapely(), []
+    with rasterio.open(ground.masks[name].path) as own:
+        for row in rows:
+            around = shapely.box(*row["pixels"].bounds).buffer(SURROUND_M, cap_style="square", join_style="mitre")
+            if ground.others(name, around, earlier=False):
+                shape = shapely.affinity.affine_transform(row["pixels"], to_pixels)
+                share = nodata_share(shape, own, lambda window: ground.shown(name, window, earlier=False))
+                row = row | dict(nodata_frac=share)
+            counted.append(row)
+    return counted
 
 # %% ../../nbs/mapping/07_ground.ipynb #24ecac5c
 def owned_detections(
@@ -248,14 +306,12 @@ def owned_detections(
     """A scene's detections on its own ground, in the columns of find_slumps; pieces below the smallest area stay.
 
     `rts_id` of a piece is that of the detection with -a, -b, …. `cut_by` stays where no other scene shows the ground
-    beside a detection."""
+    beside a detection, and `nodata_frac` counts what none shows."""
     rows = layer.to_dict("records")
     boxes = shapely.box(*layer["pixels"].bounds.to_numpy().T) if rows else []
     beside = max(ground.masks[name].transform.a, -ground.masks[name].transform.e)
-    reached, k = ground.boxes.query(shapely.buffer(boxes, beside, cap_style="square", join_style="mitre"))
-    is_met = np.zeros(len(rows), bool)
-    is_met[reached[k != ground.position[name]]] = True
-    if not is_met.any():
+    is_met, has_others = (meets_others(ground, name, boxes, reach) for reach in (beside, SURROUND_M))
+    if not has_others.any():
         return layer
     found: dict[str, list[dict]] = {}
     met = [row for row, is_so in zip(rows, is_met, strict=True) if is_so]
@@ -266,7 +322,7 @@ def owned_detections(
     kept: list[dict] = []
     for row, is_so in zip(rows, is_met, strict=True):
         kept += found.get(row["rts_id"], []) if is_so else [row]
-    return scene_layer(kept)
+    return scene_layer(with_nodata(ground, name, kept))
 
 # %% ../../nbs/mapping/07_ground.ipynb #453f8d7e
 class OwnGround(NamedTuple):
@@ -274,16 +330,18 @@ class OwnGround(NamedTuple):
 
     layers: list[gpd.GeoDataFrame]  # its detections
     km2: dict[str, float]  # scene → km²
+    area: AreaSums  # expected area of all of it together
 
 
 def own_ground(out: Path, records: Sequence[dict]) -> OwnGround:
     "Detections and km² of a map's scenes on their own ground, from their records in the order of ownership."
     names = [record["scene"] for record in records]
-    layers, km2 = [], {}
+    layers, km2, area = [], {}, AreaSums({})
     with SceneGround({name: out / f"{name}_mask.tif" for name in names}) as ground:
         for record in records:
             name = record["scene"]
-            layer = gpd.read_parquet(out / "parts" / f"{name}.parquet")
+            layer = with_sure_columns(gpd.read_parquet(out / "parts" / f"{name}.parquet"))
             layers.append(owned_detections(ground, name, layer, out / f"{name}_probability.tif"))
             km2[name] = owned_km2(ground, record)
-    return OwnGround(layers, km2)
+            add_owned_area(area, ground, record, out / f"{name}_probability.tif")
+    return OwnGround(layers, km2, area)

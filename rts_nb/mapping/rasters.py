@@ -203,6 +203,7 @@ class SceneHooks:
     on_read: Callable[[], Any] | None = None  # called when all of the scene has been read
     check: Callable[[], None] = keep_going  # called at every strip; it may raise
     on_open: Callable[[], Any] = keep_going  # called when the scene has been opened, before anything is written
+    on_logits: Callable[..., None] | None = None  # called with transform, window, logits and validity of each strip
 
 # %% ../../nbs/mapping/04_rasters.ipynb #45cc3cf8
 @dataclasses.dataclass
@@ -334,6 +335,8 @@ def write_rasters(predictor: Predictor, scene: Scene, name: str, job: MapJob, ho
             fused = fuse(torch.as_tensor(logits), settings.fusion).numpy()
             if histograms:
                 histograms.add_logits(fused, valid)
+            if hooks.on_logits:
+                hooks.on_logits(grid.transform, window, fused, valid)
             write_strip(rasters, (window, logits, valid), fused, job.settings, job.logit(scene))
             n_valid += int(valid.sum())
             bar.update(valid.size)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ARCHIVE', 'BESIDE', 'WORLD_FILES', 'LISTED_SOURCES', 'full_path', 'archive_on_disk', 'files_beside', 'size_and_time',
-           'header_stamp', 'file_stamp', 'scene_stamp', 'record_path', 'scene_outputs', 'read_scene_record',
-           'read_records', 'finished_scene']
+           'header_stamp', 'file_stamp', 'scene_stamp', 'record_path', 'scene_outputs', 'raster_facts',
+           'read_scene_record', 'read_records', 'finished_scene']
 
 # %% ../../nbs/mapping/08_records.ipynb #725679b4
 import functools
@@ -180,6 +180,19 @@ def record_path(out: Path, name: str) -> Path:
 def scene_outputs(name: str) -> list[str]:
     "The files of a finished scene, from the map's folder."
     return [f"{name}_probability.tif", f"{name}_mask.tif", f"parts/{name}.parquet", f"parts/{name}.json"]
+
+# %% ../../nbs/mapping/08_records.ipynb #e69d7803
+def raster_facts(out: Path, name: str) -> dict[str, Any]:
+    "Transform, shape (height, width), and the size (bytes) and SHA-256 of each raster of a finished scene."
+    with rasterio.open(out / f"{name}_probability.tif") as raster:
+        facts = dict(transform=list(raster.transform)[:6], shape=list(raster.shape))
+    files = {}
+    for kind in ("probability", "mask"):
+        path = out / f"{name}_{kind}.tif"
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        files[kind] = dict(bytes=path.stat().st_size, sha256=digest)
+    return facts | dict(files=files)
 
 # %% ../../nbs/mapping/08_records.ipynb #c2818c5d
 def read_scene_record(path: Path) -> dict | None:
