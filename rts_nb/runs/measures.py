@@ -57,8 +57,8 @@ def validation_metrics(validation: dict) -> dict[str, Any]:
 def calibration_metrics(calibration: dict[str, Any]) -> dict[str, float]:
     "What is logged of a calibration: temperature, and threshold, precision and recall at the operating ratio."
     entry = calibration["thresholds"][str(calibration["operating_ratio"])]
-    figures = {f"calibration/{name}": entry[name] for name in ("threshold", "precision", "recall")}
-    return {"calibration/temperature": calibration["temperature"]} | figures
+    figures = {f"operating_point/{name}": entry[name] for name in ("threshold", "precision", "recall")}
+    return {"operating_point/temperature": calibration["temperature"]} | figures
 
 
 def look_metrics(look: dict[str, Any] | None) -> dict[str, float]:
