@@ -39,8 +39,11 @@ SEED ?= 42
 # make experiment NAME=loss, or NAME=loss/tversky-37; CONFIG is another base, BUDGET the USD for all of its runs
 NAME ?=
 BUDGET ?=
+# make search CONFIG=configs/baseline.yaml TRIALS=40; SPACE is another file of ranges than configs/search/ranges.yaml
+TRIALS ?= 40
+SPACE ?=
 
-.PHONY: help env demo seeds folds final experiment html docs test test-all bench gpu lint readme prep notebooks
+.PHONY: help env demo seeds folds final experiment search html docs test test-all bench gpu lint readme prep notebooks
 .SILENT:
 
 help: ## what there is to make
@@ -142,6 +145,10 @@ final: $(STAMP) ## CONFIG=configs/X.yaml FOLDS=5: after make folds, a run on all
 experiment: $(STAMP) ## NAME=loss or loss/tversky-37, BUDGET=20: runs what a family of configs/experiments lacks, judges and reports it
 	if test -z '$(NAME)'; then echo "name a family or an experiment: make experiment NAME=loss; there are $$(cd configs/experiments && echo *.yaml | sed 's/[.]yaml//g')" >&2; exit 1; fi
 	python -m rts_nb.experiments.command $(NAME) --config '$(CONFIG)' --overrides '$(OVERRIDES)' $(if $(BUDGET),--budget '$(BUDGET)')
+
+search: $(STAMP) ## CONFIG=configs/X.yaml TRIALS=40: Optuna over configs/search/ranges.yaml, each trial a run; the best is restated from fresh seeds
+	if test -z '$(CONFIG)'; then echo 'name a config: make search CONFIG=configs/baseline.yaml TRIALS=40' >&2; exit 1; fi
+	python -m rts_nb.experiments.search --config '$(CONFIG)' --overrides '$(OVERRIDES)' --trials '$(TRIALS)' --space '$(SPACE)'
 
 html: $(STAMP) ## NOTEBOOK=out.ipynb: the page of an executed notebook, beside it; of a folder, the pages of all in it
 	if test -z '$(NOTEBOOK)'; then echo 'name an executed notebook: make html NOTEBOOK=runs/sample/seed-42/notebooks/20_train.ipynb' >&2; exit 1; fi
