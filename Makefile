@@ -39,8 +39,11 @@ SEED ?= 42
 # make experiment NAME=loss, or NAME=loss/tversky-37; CONFIG is another base, BUDGET the USD for all of its runs
 NAME ?=
 BUDGET ?=
+# make search CONFIG=configs/baseline.yaml TRIALS=40; SPACE is another file of ranges than configs/search/ranges.yaml
+TRIALS ?= 40
+SPACE ?=
 
-.PHONY: help env demo seeds folds final release experiment html docs test test-all bench gpu lint readme prep notebooks
+.PHONY: help env demo seeds folds final release experiment search html docs test test-all bench gpu lint readme prep notebooks
 .SILENT:
 
 help: ## what there is to make
@@ -150,6 +153,10 @@ ENCODER_LICENCE ?=
 
 release: $(STAMP) ## RUN=runs/x/seed-42: a calibrated run or ensemble as one archive with card and checksums, for 40_infer -p model_dir
 	python -m rts_nb.experiments.release '$(RUN)' $(if $(LICENCE),--licence '$(LICENCE)') $(if $(DATA_LICENCE),--data-licence '$(DATA_LICENCE)') $(if $(ENCODER_LICENCE),--encoder-licence '$(ENCODER_LICENCE)')
+
+search: $(STAMP) ## CONFIG=configs/X.yaml TRIALS=40: Optuna over configs/search/ranges.yaml, each trial a run; the best is restated from fresh seeds
+	if test -z '$(CONFIG)'; then echo 'name a config: make search CONFIG=configs/baseline.yaml TRIALS=40' >&2; exit 1; fi
+	python -m rts_nb.experiments.search --config '$(CONFIG)' --overrides '$(OVERRIDES)' --trials '$(TRIALS)' --space '$(SPACE)'
 
 html: $(STAMP) ## NOTEBOOK=out.ipynb: the page of an executed notebook, beside it; of a folder, the pages of all in it
 	if test -z '$(NOTEBOOK)'; then echo 'name an executed notebook: make html NOTEBOOK=runs/sample/seed-42/notebooks/20_train.ipynb' >&2; exit 1; fi

@@ -116,7 +116,7 @@ def show_gains(ledger: Ledger) -> Figure:
     fig.suptitle(gains_title(shown) if shown else "No change has run", fontsize=10)
     return fig
 
-# %% ../../nbs/experiments/11_ledger_figures.ipynb #d28c2bdf
+# %% ../../nbs/experiments/11_ledger_figures.ipynb #99f06d11
 MOST_MORE_SEEDS = 10  # that are worth running for one change
 
 
@@ -127,6 +127,8 @@ def next_experiment(ledger: Ledger) -> str:
     if len(ledger.base_figures) < len(units) or missing:
         what = ", ".join(missing[:4]) if missing else "the base"
         return f"not finished: {what} lack runs; make experiment NAME={family} runs them"
+    if len(units) < 2:
+        return f"{family} has one seed a run, of which the gate says nothing; more seeds would tell"
     if ledger.taken:
         best = ledger.taken[0]
         gain = best.restated or best.evidence

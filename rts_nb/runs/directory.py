@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from ..core.files import ConfigError, DataError, RunError, null_as_nan, resolve, show_path
 from ..data import prepare
 from ..settings.config import Config, load_config
-from ..tiles.folds import choose_folds, split_by_fold
+from ..tiles.folds import choose_folds, keep_train_share, split_by_fold
 from ..tiles.layout import load_tiles, pixel_size
 from ..tiles.splits import count_labels, read_summary, summary_of
 from ..tiles.statistics import check_variation, compute_stats, ids_digest, run_stats
@@ -134,10 +134,10 @@ def tiles_of_run(cfg: Config, root: str | os.PathLike) -> pd.DataFrame:
     tiles = load_tiles(root, cfg.data.block_km)
     if cfg.split.final:
         seen_again = tiles[tiles["split"] == "val"]
-        return pd.concat([split_by_fold(tiles, []), seen_again], ignore_index=True)
-    if cfg.split.fold is None:
-        return tiles
-    return split_by_fold(tiles, folds_of(cfg, root)[cfg.split.fold])
+        tiles = pd.concat([split_by_fold(tiles, []), seen_again], ignore_index=True)
+    elif cfg.split.fold is not None:
+        tiles = split_by_fold(tiles, folds_of(cfg, root)[cfg.split.fold])
+    return keep_train_share(tiles, cfg.split.train_share, cfg.split.train_draw)
 
 
 def tiles_by_fold(cfg: Config, root: str | os.PathLike) -> pd.DataFrame:
@@ -161,6 +161,8 @@ def open_run_tiles(cfg: Config) -> tuple[Any, pd.DataFrame]:
 # %% ../../nbs/runs/01_directory.ipynb #86165141
 def describe_part(cfg: Config) -> str:
     "Which part of the train and val regions a run learns from, in words."
+    if cfg.split.train_share < 1:
+        return f"{cfg.split.train_share:.0%} of the training blocks"
     return "the final fit" if cfg.split.final else f"fold {cfg.split.fold}"
 
 
@@ -174,7 +176,7 @@ def fold_stats(cfg: Config, root: str | os.PathLike, tiles: pd.DataFrame) -> dic
 
 def check_same_fold(cfg: Config, tiles: pd.DataFrame, stats: dict, run_dir: str | os.PathLike) -> None:
     "DataError where the training tiles of a run of a fold are not those that its statistics are of."
-    if not cfg.split.has_own_tiles:
+    if not cfg.split.has_own_statistics:
         return
     train = tiles.loc[tiles["split"] == "train", "Tile_id"]
     if stats.get("tiles_digest") != ids_digest(train):
@@ -185,7 +187,7 @@ def check_same_fold(cfg: Config, tiles: pd.DataFrame, stats: dict, run_dir: str 
 def open_run_data(cfg: Config) -> tuple[Any, pd.DataFrame, dict]:
     "Root, tiles and statistics of a run's dataset, prepared where it can be; DataError where it is unsound."
     root, tiles = open_run_tiles(cfg)
-    stats = fold_stats(cfg, root, tiles) if cfg.split.has_own_tiles else run_stats(root, tiles, cfg.data)
+    stats = fold_stats(cfg, root, tiles) if cfg.split.has_own_statistics else run_stats(root, tiles, cfg.data)
     return root, tiles, stats
 
 # %% ../../nbs/runs/01_directory.ipynb #a13b3ede

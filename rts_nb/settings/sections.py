@@ -119,6 +119,8 @@ class SplitConfig(Section):
     fold: Annotated[int, pydantic.Field(ge=0)] | None = None  # that a run validates on, counted from 0
     epochs: Literal["config", "own"] = "config"  # of a fold: all of train.epochs, or stopped early by the fold itself
     final: bool = False  # a last run on all train and val regions, which the folds calibrate
+    train_share: Annotated[float, pydantic.Field(gt=0, le=1)] = 1.0  # of the training blocks, those that are kept
+    train_draw: Annotated[int, pydantic.Field(ge=0, le=1000)] = 0  # which blocks: each draw has an order of its own
 
     @pydantic.model_validator(mode="after")
     def _check(self):
@@ -128,6 +130,8 @@ class SplitConfig(Section):
             raise ValueError(f"fold {self.fold} is given and folds is 0; give the number too, as in split.folds=5")
         if self.fold is not None and self.fold >= self.folds:
             raise ValueError(f"fold {self.fold} is none of the {self.folds} folds, 0 to {self.folds - 1}")
+        if self.train_draw and self.train_share == 1:
+            raise ValueError(f"train_draw is {self.train_draw} and train_share is 1: no block is left out to be drawn")
         if self.final:
             self._check_final()
         return self
@@ -155,6 +159,11 @@ class SplitConfig(Section):
     def has_own_tiles(self) -> bool:
         "Whether the run learns from other tiles than the dataset's split train."
         return self.final or self.fold is not None
+
+    @property
+    def has_own_statistics(self) -> bool:
+        "Whether the training tiles, and so what normalises, are not those of the dataset's split train."
+        return self.has_own_tiles or self.train_share < 1
 
 # %% ../../nbs/settings/00_sections.ipynb #8858f5ac
 Area = Annotated[float, pydantic.Field(gt=0, le=1e9)]

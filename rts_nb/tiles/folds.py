@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['GAP_M', 'touching_tiles', 'sharing_tiles', 'region_groups', 'deal_largest_first', 'deal_groups', 'choose_folds',
-           'describe_fold', 'split_by_fold', 'fold_counts']
+           'describe_fold', 'split_by_fold', 'fold_counts', 'kept_blocks', 'keep_train_share']
 
 # %% ../../nbs/tiles/02_folds.ipynb #ef483a11
+import math
+
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
@@ -125,3 +127,22 @@ def fold_counts(tiles: pd.DataFrame, regions: list[list[str]]) -> pd.DataFrame:
         n_positive = int(of_regions["positive"].sum())
         rows[fold] = dict(regions=len(of_fold), positive=n_positive, negative=len(of_regions) - n_positive)
     return pd.DataFrame(rows).T.rename_axis("fold")
+
+# %% ../../nbs/tiles/02_folds.ipynb #shcd0000
+def kept_blocks(blocks: list, share: float, rng: np.random.Generator) -> list:
+    "The first of the blocks in a random order: a share of them, at least one."
+    order = rng.permutation(len(blocks))[: math.ceil(share * len(blocks) - 1e-9)]
+    return [blocks[k] for k in order]
+
+
+def keep_train_share(tiles: pd.DataFrame, share: float, draw: int = 0) -> pd.DataFrame:
+    "The tiles without the training tiles of blocks beyond the share; smaller shares of a draw are part of larger ones."
+    if share == 1:
+        return tiles
+    train = tiles["split"] == "train"
+    has_slump = tiles[train].groupby("block")["positive"].any().sort_index()
+    kept: list = []
+    for kind in (True, False):
+        rng = np.random.default_rng([draw, int(kind)])
+        kept += kept_blocks(list(has_slump.index[has_slump == kind]), share, rng)
+    return tiles[~train | tiles["block"].isin(kept)].reset_index(drop=True)

@@ -63,10 +63,13 @@ def describe_resumptions(run_dir: Path) -> str:
 # %% ../../nbs/training/10_tables.ipynb #e30faaf3
 def describe_validation(cfg: Config) -> dict[str, str]:
     "What a run of a fold, or a final fit, learns from and what it is judged on; empty for a run without folds."
-    if not cfg.split.has_own_tiles:
+    if not cfg.split.has_own_statistics:
         return {}
     _, tiles = open_run_tiles(cfg)
     train, val = (tiles[tiles["split"] == split] for split in ("train", "val"))
+    if not cfg.split.has_own_tiles:
+        share = f"{cfg.split.train_share:.0%} of the blocks, draw {cfg.split.train_draw}"
+        return {"trains on": f"{share}: {describe_fold(train)}"}
     if cfg.split.final:
         return {
             "final fit": f"trains on {describe_fold(train)}: all of train and val",
