@@ -29,6 +29,7 @@ from .mapping.starting import abandon_scene, check_out_dir, forget_old_map, othe
 from .predict.profile import load_training_profile
 from .predict.scenes import list_scenes, reading_options
 from .predict.views import check_settings
+from .runs.handed_over import opened_model
 from .settings.config import load_config
 from .tiles.rasters import Scene
 
@@ -64,7 +65,7 @@ def prepare_folder(out: Path, wanted: dict, scenes: dict[str, Scene], fresh: boo
 
 # %% ../nbs/40_infer.ipynb #7507c1bc
 def infer(
-    model_dir: str | os.PathLike,  # a calibrated run or ensemble
+    model_dir: str | os.PathLike,  # a calibrated run or ensemble, or an archive of make release
     scenes,  # a raster, a folder, a glob, a table of tiles, or a list of these
     out_dir: str | os.PathLike,  # the map's folder; what is finished in it is not done again
     min_area_m2: float | None = None,  # smaller detections are dropped and counted; None: as calibrated
@@ -82,6 +83,7 @@ def infer(
     **settings,  # of the predictor: batch_size and overlap freely, others only as calibrated
 ) -> dict:
     "Maps the scenes and gives the content of inference_log.json; scenes that failed are listed in it."
+    model_dir = opened_model(model_dir)
     check_wishes(engine, min_area_m2, histogram_matching, model_dir)
     clock, calibration = MapClock(), calibration_of(model_dir)
     min_area_m2, settings = shown_area(calibration, min_area_m2), calibration["predictor"] | settings

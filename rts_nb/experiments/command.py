@@ -149,7 +149,8 @@ class Call:
         "Whether the run is finished, trained now if it was not. BudgetSpent where there is no money for it."
         plan = self.plan
         place, cfg = plan.place_of(variant, *unit), plan.config_of(variant, *unit)
-        job = Job(self.title(variant, unit), plan.config, variant.overrides, unit.seed, unit.fold, place)
+        tags = f"tracking.tags.family={plan.family} tracking.tags.experiment={variant.title}"
+        job = Job(self.title(variant, unit), plan.config, variant.overrides, unit.seed, unit.fold, place, tags)
         was_finished = finished(place)
         if not was_finished:
             self.purse.check()

@@ -36,6 +36,7 @@ class Job(NamedTuple):
     seed: int
     fold: int | None
     run_dir: Path
+    tags: str = ""  # overrides that make no other run, for filters in MLflow
 
     @property
     def notebook(self) -> Path:
@@ -59,7 +60,8 @@ def papermill_words(notebook: str, out: Path, **parameters: str | int) -> list[s
 
 def train_words(job: Job) -> list[str]:
     "The command of a training."
-    given: dict[str, str | int] = dict(config=job.config, overrides=job.overrides, seed=job.seed)
+    overrides = f"{job.overrides} {job.tags}".strip()
+    given: dict[str, str | int] = dict(config=job.config, overrides=overrides, seed=job.seed)
     if job.fold is not None:
         given["fold"] = job.fold
     return papermill_words("20_train", job.notebook, run_dir=str(job.run_dir), **given)

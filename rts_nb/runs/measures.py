@@ -63,7 +63,7 @@ def calibration_metrics(calibration: dict[str, Any]) -> dict[str, float]:
 
 def look_metrics(look: dict[str, Any] | None) -> dict[str, float]:
     "What is logged of a look at the test regions: its numbers at each ratio; nothing of no look."
-    logged = {}
+    logged: dict[str, float] = {}
     for ratio, figures in (look or {}).get("results", {}).items():
         numbers = {name: value for name, value in figures.items() if isinstance(value, float)}
         logged |= {f"test_1to{ratio}/{name}": value for name, value in numbers.items()}

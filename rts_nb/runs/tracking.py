@@ -70,7 +70,7 @@ def find_experiment(client: Any, name: str) -> Any:
     return found
 
 
-EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}  # else MLflow's pages take it for a chat's
+EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}  # by which MLflow's pages choose what they show
 
 
 def made_experiment(client: Any, name: str) -> str:
