@@ -6,7 +6,8 @@
 __all__ = ['LEAST_SHOWN', 'CHIPS_A_ROW', 'MapScenes', 'scenes_of_map', 'read_overview', 'slumps_of_scene', 'count_slumps',
            'map_title', 'draw_scene', 'read_slumps', 'show_map', 'map_figures', 'footprints', 'dot_sizes',
            'show_detection_map', 'format_area_axis', 'draw_area_histogram', 'sizes_title', 'show_detection_sizes',
-           'read_window', 'detection_chip', 'extremes', 'extremes_title', 'show_chips', 'show_extremes']
+           'expected_area_title', 'show_expected_area', 'read_window', 'detection_chip', 'extremes', 'extremes_title',
+           'show_chips', 'show_extremes']
 
 # %% ../../nbs/mapping/15_figures.ipynb #b93cadc0
 import dataclasses
@@ -28,7 +29,7 @@ from rasterio.windows import Window
 
 from ..core.drawing import Bounds, as_picture, draw_chip, draw_map_frame, draw_outline, square_around, text_figure
 from ..core.files import resolve
-from .folder import LOG, map_imagery
+from .folder import AREA_PACKAGE, LOG, map_imagery
 from .records import read_records
 from ..predict.scenes import list_scenes
 from ..tiles.imagery import Imagery
@@ -217,6 +218,36 @@ def show_detection_sizes(out_dir: str | os.PathLike) -> Figure:
     right.set(xlabel="area (m²); dotted: threshold", ylabel="mean probability")
     right.tick_params(axis="x", labelsize=8)
     fig.suptitle(sizes_title(areas, log["specks_dropped"]), fontsize=10)
+    return fig
+
+# %% ../../nbs/mapping/15_figures.ipynb #f1a7e002
+def expected_area_title(log: dict) -> str:
+    "The expected area of a map at its first prior, with its calibration interval."
+    ratio, found = next(iter(log["expected_area"]["by_ratio"].items()))
+    words = f"Expected area {found['m2'] / 1e4:,.1f} ha at 1:{ratio}, {log['total_rts_area_m2'] / 1e4:,.1f} ha mapped"
+    if not found["calibration_interval"]:
+        return words
+    low, high = (end / 1e4 for end in found["calibration_interval"])
+    return f"{words}\ncalibration interval {low:,.1f} to {high:,.1f} ha (no confidence interval of area)"
+
+
+def show_expected_area(out_dir: str | os.PathLike) -> Figure:
+    "Expected area of RTS on 1,000 km² of each 10 km cell; a figure that says so where it is not known."
+    out = Path(resolve(out_dir))
+    log = json.loads((out / LOG).read_text(encoding="utf-8"))
+    if not log.get("expected_area"):
+        return text_figure("Expected area is not known")
+    cells = gpd.read_file(out / AREA_PACKAGE, layer="km10", engine="pyogrio")
+    ratio = next(iter(log["expected_area"]["by_ratio"]))
+    density = cells[f"expected_m2_{ratio}"] / 1e4 / cells["km2"].replace(0, np.nan) * 1000
+    fig, ax = plt.subplots(figsize=(5.4, 4), dpi=110, layout="constrained")
+    legend = dict(label="ha of RTS expected on 1,000 km²", shrink=0.8)
+    cells.plot(density, ax=ax, vmin=0, cmap="viridis", edgecolor="white", lw=0.3, legend=True, legend_kwds=legend)
+    ax.set(xlabel="x (km, EPSG:3413)", ylabel="y (km)")
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(lambda metres, _: f"{metres / 1000:,.0f}")
+        axis.set_major_locator(MaxNLocator(4))
+    ax.set_title(expected_area_title(log), fontsize=9)
     return fig
 
 # %% ../../nbs/mapping/15_figures.ipynb #09715cd4

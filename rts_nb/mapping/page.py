@@ -33,6 +33,7 @@ from rts_nb.mapping.page_layers import (
     density_cells,
     detection_classes,
     detection_data,
+    expected_squares,
     opening_bounds,
     polar_table,
     shown_columns,
@@ -172,13 +173,17 @@ def map_page_content(out: Path, most: int, pixels: bool, scenes=None) -> dict[st
     "The variables of the template, from a map's folder."
     slumps, boxes, sources = read_slumps(out), footprints(out), page_sources()
     looks = list(quicklooks(out, list(boxes.index), scenes, pixels))
+    prior, squares = expected_squares(out)
+    data = page_data(slumps, boxes, looks, most) | dict(expected=squares)
     return dict(
         title=page_title(slumps, len(boxes)),
         notes=page_notes(len(slumps), looks, most, pixels),
         caveats=json.loads((out / LOG).read_text(encoding="utf-8"))["warnings"],
         policy=Markup(page_policy(**sources)),
-        data=Markup(script_json(page_data(slumps, boxes, looks, most))),
+        data=Markup(script_json(data)),
         has_density=len(slumps) > most,
+        has_expected=bool(squares),
+        prior=prior,
         has_imagery=any(look.imagery for look in looks),
         has_probability=any(look.probability for look in looks),
         **{kind: [Markup(text) for text in texts] for kind, texts in sources.items()},

@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['SURE', 'LIKELY', 'CLASS_NAMES', 'CONF_MEANINGS', 'CELL_M', 'NEAR_M', 'LEAST_SHOWN_M', 'COLUMNS', 'TIP', 'polar_table',
            'ring_steps', 'outline_steps', 'geojson_rings', 'geojson_geometry', 'DetectionClasses', 'detection_classes',
-           'density_cells', 'is_narrow', 'opening_bounds', 'PageColumn', 'shown_columns', 'detection_data']
+           'density_cells', 'expected_squares', 'is_narrow', 'opening_bounds', 'PageColumn', 'shown_columns',
+           'detection_data']
 
 # %% ../../nbs/mapping/15_page_layers.ipynb #3bb27dec
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import geopandas as gpd
@@ -23,6 +25,7 @@ from ..core.drawing import Bounds, square_around
 from ..core.files import finite_or_null
 from .columns import CONF_BOUNDS
 from .figures import slumps_of_scene
+from .folder import AREA_PACKAGE
 from .geodesy import cut_at_antimeridian, to_degrees
 from ..tiles.layout import CRS
 
@@ -116,6 +119,17 @@ def density_cells(slumps: gpd.GeoDataFrame, side=CELL_M) -> list[list[int]]:
     corners = pd.DataFrame(dict(left=centres.x // side * side, bottom=centres.y // side * side)).astype("i8")
     counts = corners.groupby(["left", "bottom"]).size()
     return [[*corner, int(n)] for corner, n in counts.items()]
+
+# %% ../../nbs/mapping/15_page_layers.ipynb #aa360624
+def expected_squares(out: Path) -> tuple[str, list[list[float]]]:
+    "The first prior of a map's expected area, like '1:200', and left, bottom (m, EPSG:3413) and ha of each square."
+    if not (out / AREA_PACKAGE).is_file():
+        return "", []
+    cells = gpd.read_file(out / AREA_PACKAGE, layer="km10", engine="pyogrio")
+    column = next(name for name in cells if name.startswith("expected_m2_"))
+    corners, ha = cells.geometry.bounds[["minx", "miny"]].round().astype("i8"), cells[column].fillna(0) / 1e4
+    squares = [[x, y, round(value, 4)] for x, y, value in zip(*corners.to_numpy().T.tolist(), ha, strict=True)]
+    return f"1:{column.rpartition('_')[2]}", squares
 
 # %% ../../nbs/mapping/15_page_layers.ipynb #83b712f1
 NEAR_M = 50_000

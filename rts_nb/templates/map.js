@@ -163,6 +163,23 @@ function styleCount(feature, resolution) {
     ? new ol.style.Style({text: textStyle(String(feature.get('n')), {overflow: true})}) : undefined;
 }
 
+const expectedCells = new ol.source.Vector({features: data.expected.map(([x, y, ha]) => {
+  const feature = new ol.Feature({geometry: boxOf([x, y, x + data.cell, y + data.cell])});
+  feature.set('ha', ha);
+  return feature;
+})});
+const mostExpected = data.expected.reduce((most, [, , ha]) => Math.max(most, ha), 1e-9);
+
+function styleExpected(feature, resolution) {
+  const ha = feature.get('ha');
+  const text = data.cell / resolution > 60 ? textStyle(`${ha.toPrecision(3)} ha`, {overflow: true}) : undefined;
+  return new ol.style.Style({
+    fill: new ol.style.Fill({color: `rgba(0, 114, 178, ${0.05 + 0.5 * Math.sqrt(ha / mostExpected)})`}),
+    stroke: stroke('rgba(255, 255, 255, .35)', 1),
+    text,
+  });
+}
+
 const sceneBoxes = new ol.source.Vector({features: data.scenes.map(scene => {
   const feature = new ol.Feature({geometry: boxOf(scene.box)});
   feature.set('name', scene.name);
@@ -196,6 +213,7 @@ const layers = {
   imagery: pictures('imagery', true),
   probability: pictures('probability', false),
   density: new ol.layer.Vector({source: cells, style: styleCell}),
+  expected: new ol.layer.Vector({source: expectedCells, style: styleExpected, visible: false}),
   scenes: new ol.layer.Vector({source: sceneBoxes, style: styleScene, declutter: 'scenes'}),
   graticule: new ol.layer.Vector({source: lines, declutter: 'lines'}),
   outlines: new ol.layer.Vector({source: outlines, style: styleDetection, updateWhileAnimating: data.detections.length < 1000}),
@@ -216,7 +234,7 @@ const tip = new ol.Overlay({element: find('tip'), stopEvent: false});
 const map = new ol.Map({
   target: 'map',
   view,
-  layers: [shade, layers.imagery, layers.probability, layers.density, layers.scenes, layers.graticule, layers.outlines, counts],
+  layers: [shade, layers.imagery, layers.probability, layers.expected, layers.density, layers.scenes, layers.graticule, layers.outlines, counts],
   controls: [new ol.control.Zoom(), new ol.control.ScaleLine({minWidth: 90})],
   overlays: [tip],
 });
