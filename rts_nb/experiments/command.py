@@ -7,7 +7,7 @@ __all__ = ['ASSUMED_BLOCKS', 'BAR', 'measured_blocks', 'detectable_text', 'Budge
            'Call', 'gain_of_first', 'run_variant', 'run_fresh', 'run_family', 'report_family', 'experiment_arguments',
            'run_named', 'main']
 
-# %% ../../nbs/experiments/10_command.ipynb #77ce7914
+# %% ../../nbs/experiments/10_command.ipynb #3939af0d
 import argparse
 import contextlib
 import json
@@ -27,6 +27,8 @@ from rts_nb.experiments.ledger import (
     Scores,
     Unit,
     block_variance,
+    figure_of,
+    finished_runs,
     fresh_units,
     ledger_path,
     ledger_table,
@@ -175,14 +177,14 @@ class Call:
         else:
             raise BudgetSpent(f"{job.title}: {ended.why}; the same command with a larger BUDGET resumes it")
 
-# %% ../../nbs/experiments/10_command.ipynb #7e3ee51a
-def gain_of_first(ledger: Ledger, variant: Variant) -> float:
-    "The gain of a change's first seed over the base's mean; NaN before it has run."
-    units = units_of(ledger.plan)
-    base, change = (ledger.scores.of_variant(v, units) for v in (ledger.plan.base, variant))
-    if not base or units[0] not in change:
+# %% ../../nbs/experiments/10_command.ipynb #78c01b2e
+def gain_of_first(plan: Plan, variant: Variant) -> float:
+    "The gain of a change's first run over the base's mean; NaN before both have run."
+    units = units_of(plan)
+    base, change = finished_runs(plan, plan.base, units), finished_runs(plan, variant, units[:1])
+    if not base or not change:
         return float("nan")
-    return change[units[0]].figure - float(np.mean([scored.figure for scored in base.values()]))
+    return figure_of(change[units[0]]) - float(np.mean([figure_of(run) for run in base.values()]))
 
 
 def run_variant(call: Call, variant: Variant) -> None:
@@ -190,7 +192,7 @@ def run_variant(call: Call, variant: Variant) -> None:
     first, *others = units_of(call.plan)
     if not call.run(variant, first):
         return
-    if others and not call.plan.folds and is_ruled_out(gain_of_first(open_ledger(call.plan), variant)):
+    if others and not call.plan.folds and is_ruled_out(gain_of_first(call.plan, variant)):
         print_line(f"{call.title(variant, first)}: its gain is not positive, which ends it by the rule of one seed")
         call.bar.update(len(others))
         return

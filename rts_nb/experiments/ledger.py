@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['RECORD', 'WINNER', 'ledger_path', 'read_plan_record', 'list_experiments', 'Unit', 'units_of', 'fresh_units',
-           'finished_runs', 'runs_in_plan', 'check_unchanged', 'run_key', 'spent_usd', 'note_unfinished', 'Judged',
-           'Scored', 'Scores', 'score_runs', 'block_variance', 'weigh', 'weigh_folds', 'pooled_sigma', 'note_of',
-           'judge', 'Ledger', 'open_ledger', 'ledger_runs', 'find_ledger', 'write_winner', 'ledger_row', 'ledger_table']
+           'finished_runs', 'figure_of', 'runs_in_plan', 'check_unchanged', 'run_key', 'spent_usd', 'note_unfinished',
+           'Judged', 'Scored', 'Scores', 'score_runs', 'block_variance', 'weigh', 'weigh_folds', 'pooled_sigma',
+           'note_of', 'judge', 'Ledger', 'open_ledger', 'ledger_runs', 'find_ledger', 'write_winner', 'ledger_row',
+           'ledger_table']
 
 # %% ../../nbs/experiments/08_ledger.ipynb #60b7bd50
 import datetime
@@ -72,7 +73,7 @@ def list_experiments(plan: Plan) -> dict[str, Any]:
         write_json(folder / RECORD, record)
     return record
 
-# %% ../../nbs/experiments/08_ledger.ipynb #c5268aec
+# %% ../../nbs/experiments/08_ledger.ipynb #1f269dc8
 class Unit(NamedTuple):
     "What a run has besides its config: a seed, and a fold where the base has folds."
 
@@ -100,6 +101,11 @@ def finished_runs(plan: Plan, variant: Variant, units: list[Unit]) -> dict[Unit,
     "Those of these runs that are finished, with their validation scores."
     places = {unit: plan.place_of(variant, *unit) for unit in units}
     return {unit: read_trained(place) for unit, place in places.items() if finished(place)}
+
+
+def figure_of(run: TrainedRun) -> float:
+    "PR-AUC on validation at the operating ratio."
+    return float(run.histogram.pr_auc(run.cfg.validation.operating_ratio).value)
 
 
 def runs_in_plan(plan: Plan) -> Iterator[tuple[Variant, Unit, Path]]:
@@ -184,7 +190,7 @@ class Scores(NamedTuple):
         "The scored runs of an experiment among these."
         return {unit: self.of[variant.name, unit] for unit in units if (variant.name, unit) in self.of}
 
-# %% ../../nbs/experiments/08_ledger.ipynb #8817d4cb
+# %% ../../nbs/experiments/08_ledger.ipynb #81711167
 def score_runs(plan: Plan, n: int = 1000) -> Scores:
     "PR-AUC of every finished run in `n` common resamples; RunError where runs scored other tiles."
     found: dict[tuple[str, Unit], Scored] = {}
@@ -200,8 +206,7 @@ def score_runs(plan: Plan, n: int = 1000) -> Scores:
                 found_tiles = f"{show_path(run.path)} was validated on other tiles than {there}"
                 raise RunError(f"{found_tiles}: the dataset changed between them; restore it, or train both anew")
             drawn = resampled_pr_auc(run.histogram, times[unit.fold], ratio)
-            figure = float(run.histogram.pr_auc(ratio).value)
-            found[variant.name, unit] = Scored(figure, drawn, run.metrics["cost_usd"])
+            found[variant.name, unit] = Scored(figure_of(run), drawn, run.metrics["cost_usd"])
     if not first:
         return Scores("block", 0, found)
     unit_name, numbers = resampling_units(next(iter(first.values())).histogram.table)

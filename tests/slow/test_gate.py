@@ -1,4 +1,4 @@
-"""The gate of experiments over ten thousand ledgers: what is none is taken in at most 5 %, what is found is found in 80 %."""
+"""The gate over ten thousand ledgers: what is none is taken in at most 5 %, what can be found is found in 80 %."""
 
 import pytest
 from scipy import stats
