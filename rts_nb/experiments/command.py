@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['ASSUMED_BLOCKS', 'BAR', 'measured_blocks', 'detectable_text', 'BudgetSpent', 'check_budget', 'Purse', 'note_more',
-           'Call', 'gain_of_first', 'run_variant', 'run_fresh', 'run_family', 'report_family', 'experiment_arguments',
-           'run_named', 'main']
+           'job_of', 'cost_watch', 'Call', 'gain_of_first', 'run_variant', 'run_fresh', 'run_family', 'report_family',
+           'experiment_arguments', 'run_named', 'main']
 
 # %% ../../nbs/experiments/10_command.ipynb #3939af0d
 import argparse
@@ -24,7 +24,7 @@ from ..core.pages import write_pages
 from .gate import Variance, detectable_gain, is_ruled_out
 from rts_nb.experiments.ledger import (
     Ledger,
-    Scores,
+    RunScores,
     Unit,
     block_variance,
     figure_of,
@@ -49,7 +49,7 @@ from ..runs.directory import finished, lock_run
 ASSUMED_BLOCKS = Variance(0.01**2, 24)  # of a gain, before any was measured
 
 
-def measured_blocks(plan: Plan, scores: Scores) -> Variance | None:
+def measured_blocks(plan: Plan, scores: RunScores) -> Variance | None:
     "The median variance of the ledger's gains as blocks are drawn; None before a gain was measured."
     units = units_of(plan)
     base = scores.of_variant(plan.base, units)
@@ -85,7 +85,7 @@ def check_budget(budget: float | None) -> None:
     if budget is not None and not budget > 0:
         raise ConfigError(f"budget {budget:g}: nothing can run; expected USD above 0, or no budget")
 
-
+# %% ../../nbs/experiments/10_command.ipynb #3cf2225a
 class Purse:
     "What a ledger has spent, what a run is expected to cost, and whether there is money for another."
 
@@ -126,9 +126,22 @@ def note_more(folder: Path, place: Path, earlier: float, usd: float) -> None:
     note_unfinished(folder, place, earlier + usd)
 
 
+def job_of(plan: Plan, variant: Variant, unit: Unit, title: str) -> Job:
+    "The training of a variant on a unit, with the tags of its family and experiment."
+    tags = f"tracking.tags.family={plan.family} tracking.tags.experiment={variant.title}"
+    return Job(title, plan.config, variant.overrides, unit.seed, unit.fold, plan.place_of(variant, *unit), tags)
+
+
+def cost_watch(purse: Purse, place: Path, rate: float) -> Callable[[float], str]:
+    "What notes the cost of a run while it goes on, at USD an hour, and ends it where the budget is spent."
+    earlier = list_experiments(purse.plan)["unfinished_usd"].get(run_key(place), 0.0)
+    note = partial(note_more, ledger_path(purse.plan), place, earlier)
+    return partial(purse.watch, purse.spent, rate, note)
+
+
 BAR = "{desc}: {n_fmt} of at most {total_fmt} runs{postfix}"
 
-
+# %% ../../nbs/experiments/10_command.ipynb #254afad3
 class Call:
     "One call of make experiment on one family: runs what is missing, counts what failed."
 
@@ -149,22 +162,16 @@ class Call:
 
     def run(self, variant: Variant, unit: Unit) -> bool:
         "Whether the run is finished, trained now if it was not. BudgetSpent where there is no money for it."
-        plan = self.plan
-        place, cfg = plan.place_of(variant, *unit), plan.config_of(variant, *unit)
-        tags = f"tracking.tags.family={plan.family} tracking.tags.experiment={variant.title}"
-        job = Job(self.title(variant, unit), plan.config, variant.overrides, unit.seed, unit.fold, place, tags)
-        was_finished = finished(place)
-        if not was_finished:
+        job = job_of(self.plan, variant, unit, self.title(variant, unit))
+        if not finished(job.run_dir):
             self.purse.check()
-            earlier = list_experiments(plan)["unfinished_usd"].get(run_key(place), 0.0)
-            spent = self.purse.spent
-            note = partial(note_more, ledger_path(plan), place, earlier)
-            watch = partial(self.purse.watch, spent, cfg.cost.hourly_usd, note)
-            print_line(f"{job.title}: begins; {spent:.2f} USD so far")
+            rate = self.plan.config_of(variant, *unit).cost.hourly_usd
+            watch = cost_watch(self.purse, job.run_dir, rate)
+            print_line(f"{job.title}: begins; {self.purse.spent:.2f} USD so far")
             self.settle(job, run_job(job, watch))
         self.bar.update()
         self.show_cost()
-        return finished(place)
+        return finished(job.run_dir)
 
     def settle(self, job: Job, ended: Ended) -> None:
         "Says how a run ended; BudgetSpent where the watch stopped it."
@@ -209,7 +216,7 @@ def run_fresh(call: Call) -> None:
             call.bar.total += 1
             call.run(variant, unit)
 
-
+# %% ../../nbs/experiments/10_command.ipynb #5910a311
 def run_family(plan: Plan, variants: list[Variant], budget: float | None) -> dict[str, str]:
     "Runs what is missing; what failed, with the reason. RunError where the base fails; BudgetSpent at its end."
     check_budget(budget)
@@ -251,7 +258,7 @@ def experiment_arguments(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--budget", type=float, default=None, help="USD for all runs of a ledger")
     return parser.parse_args(arguments)
 
-
+# %% ../../nbs/experiments/10_command.ipynb #7e88bdc0
 def run_named(given: argparse.Namespace) -> dict[str, str]:
     "Runs every family that is named; what failed. All names and configs are checked before the first run."
     check_budget(given.budget)

@@ -6,7 +6,7 @@
 __all__ = ['LEAST_GAIN', 'LEVEL', 'POWER', 'MOST_SEEDS', 'FRESH_SEEDS', 'Variance', 'pooled_variance', 'Evidence',
            'seed_evidence', 'fold_evidence', 'one_sided_p', 'gate_word', 'is_ruled_out', 'critical_gain',
            'detectable_gain', 'detectable_table', 'seeds_to_decide', 'blocks_to_decide', 'what_decides', 'gain_ends',
-           'gain_text']
+           'evidence_text']
 
 # %% ../../nbs/experiments/06_gate.ipynb #702b36b3
 import math
@@ -185,7 +185,7 @@ def gain_ends(evidence: Evidence) -> tuple[float, float]:
     return evidence.gain - half, evidence.gain + half
 
 
-def gain_text(evidence: Evidence) -> str:
+def evidence_text(evidence: Evidence) -> str:
     "A gain with its interval, like '+0.021 (+0.004 … +0.038)'."
     low, high = gain_ends(evidence)
     ends = "" if math.isnan(low) else f" ({low:+.3f} … {high:+.3f})"

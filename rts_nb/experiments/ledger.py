@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['RECORD', 'WINNER', 'ledger_path', 'read_plan_record', 'list_experiments', 'Unit', 'units_of', 'fresh_units',
            'finished_runs', 'figure_of', 'runs_in_plan', 'check_unchanged', 'run_key', 'spent_usd', 'note_unfinished',
-           'Judged', 'Scored', 'Scores', 'score_runs', 'block_variance', 'weigh', 'weigh_folds', 'pooled_sigma',
-           'note_of', 'judge', 'Ledger', 'open_ledger', 'ledger_runs', 'find_ledger', 'write_winner', 'ledger_row',
-           'ledger_table']
+           'Judged', 'Scored', 'RunScores', 'score_runs', 'block_variance', 'weigh', 'weigh_folds', 'pooled_sigma',
+           'note_of', 'judge_variant', 'Ledger', 'open_ledger', 'ledger_runs', 'find_ledger', 'write_winner',
+           'ledger_row', 'ledger_table']
 
 # %% ../../nbs/experiments/08_ledger.ipynb #60b7bd50
 import datetime
@@ -25,8 +25,8 @@ from rts_nb.experiments.gate import (
     FRESH_SEEDS,
     Evidence,
     Variance,
+    evidence_text,
     fold_evidence,
-    gain_text,
     gate_word,
     is_ruled_out,
     one_sided_p,
@@ -179,7 +179,7 @@ class Scored(NamedTuple):
     usd: float
 
 
-class Scores(NamedTuple):
+class RunScores(NamedTuple):
     "What all finished runs of a ledger scored."
 
     unit: str  # that is resampled: block or tile
@@ -191,7 +191,7 @@ class Scores(NamedTuple):
         return {unit: self.of[variant.name, unit] for unit in units if (variant.name, unit) in self.of}
 
 # %% ../../nbs/experiments/08_ledger.ipynb #81711167
-def score_runs(plan: Plan, n: int = 1000) -> Scores:
+def score_runs(plan: Plan, n: int = 1000) -> RunScores:
     "PR-AUC of every finished run in `n` common resamples; RunError where runs scored other tiles."
     found: dict[tuple[str, Unit], Scored] = {}
     first: dict[int | None, TrainedRun] = {}  # by fold, since folds validate on different tiles
@@ -208,9 +208,9 @@ def score_runs(plan: Plan, n: int = 1000) -> Scores:
             drawn = resampled_pr_auc(run.histogram, times[unit.fold], ratio)
             found[variant.name, unit] = Scored(figure_of(run), drawn, run.metrics["cost_usd"])
     if not first:
-        return Scores("block", 0, found)
+        return RunScores("block", 0, found)
     unit_name, numbers = resampling_units(next(iter(first.values())).histogram.table)
-    return Scores(unit_name, count_units(unit_name, numbers), found)
+    return RunScores(unit_name, count_units(unit_name, numbers), found)
 
 # %% ../../nbs/experiments/08_ledger.ipynb #14256c60
 def block_variance(change: dict[Unit, Scored], base: dict[Unit, Scored], n_units: int) -> Variance:
@@ -234,7 +234,7 @@ def weigh_folds(change: dict[Unit, Scored], base: dict[Unit, Scored]) -> Evidenc
     return fold_evidence([change[unit].figure - base[unit].figure for unit in both])
 
 
-def pooled_sigma(plan: Plan, scores: Scores) -> Variance:
+def pooled_sigma(plan: Plan, scores: RunScores) -> Variance:
     "The variance of one seed, pooled over the ledger."
     units = units_of(plan)
     groups = [scores.of_variant(variant, units) for variant in (plan.base, *plan.variants)]
@@ -253,7 +253,7 @@ def note_of(plan: Plan, change: dict[Unit, Scored], evidence: Evidence, listed: 
     return "; ".join(note for note in notes if note)
 
 
-def judge(plan: Plan, variant: Variant, scores: Scores, sigma: Variance, listed: int) -> Judged:
+def judge_variant(plan: Plan, variant: Variant, scores: RunScores, sigma: Variance, listed: int) -> Judged:
     "What the gate says of one experiment."
     units, fresh = units_of(plan), fresh_units(plan)
     base, change = scores.of_variant(plan.base, units), scores.of_variant(variant, units)
@@ -285,7 +285,7 @@ class Ledger(NamedTuple):
 
     plan: Plan
     listed: int  # experiments that were listed, those of earlier plans included
-    scores: Scores
+    scores: RunScores
     sigma: Variance  # of one seed
     judged: list[Judged]
     usd: float
@@ -309,10 +309,10 @@ def open_ledger(plan: Plan) -> Ledger:
     listed = len(read_plan_record(ledger_path(plan))["listed"])
     scores = score_runs(plan)
     sigma = pooled_sigma(plan, scores)
-    judged = [judge(plan, variant, scores, sigma, max(listed, 1)) for variant in plan.variants]
+    judged = [judge_variant(plan, variant, scores, sigma, max(listed, 1)) for variant in plan.variants]
     return Ledger(plan, listed, scores, sigma, judged, spent_usd(plan))
 
-
+# %% ../../nbs/experiments/08_ledger.ipynb #6b9a910c
 def ledger_runs(ledger: Ledger) -> list[TrainedRun]:
     "The finished runs of a ledger, the base's first; RunError before the first is finished."
     places = [place for _, _, place in runs_in_plan(ledger.plan) if finished(place)]
@@ -360,12 +360,12 @@ def ledger_row(judged: Judged, listed: int) -> dict[str, Any]:
         return row
     p = min(one_sided_p(evidence) * listed, 1.0)
     return row | {
-        "gain": gain_text(evidence),
+        "gain": evidence_text(evidence),
         "signs": judged.signs,
         "p × listed": "not known" if np.isnan(p) else f"{p:.3f}",
         "word": judged.word,
         "note": judged.note,
-        "restated from fresh seeds": gain_text(judged.restated) if judged.restated else "",
+        "restated from fresh seeds": evidence_text(judged.restated) if judged.restated else "",
         "USD": f"{judged.usd:.2f}",
     }
 

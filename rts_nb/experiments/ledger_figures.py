@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from .comparison import TrainedRun
-from .gate import LEAST_GAIN, gain_ends, gain_text, seeds_to_decide
+from .gate import LEAST_GAIN, evidence_text, gain_ends, seeds_to_decide
 from .gate_simulation import power_table
 from .ledger import Judged, Ledger, units_of
 
@@ -134,7 +134,7 @@ def next_experiment(ledger: Ledger) -> str:
         gain = best.restated or best.evidence
         assert gain is not None
         how = "restated from fresh seeds" if best.restated else "not restated from fresh seeds yet, and so too large"
-        found = f"take {family}/{best.variant.name}: {gain_text(gain)}, {how}"
+        found = f"take {family}/{best.variant.name}: {evidence_text(gain)}, {how}"
         return f"{found}; the next family begins from winner.yaml"
     prices = more_seeds(ledger)
     if prices:

@@ -63,7 +63,7 @@ def split_words(split: dict[str, Any]) -> str:
     tiles = split["tiles"]
     return f"{tiles['positive']} tiles with and {tiles['negative']} without slumps of {split['split']}: {named}"
 
-
+# %% ../../nbs/experiments/13_release.ipynb #1beb3ff9
 def card_facts(folder: Path, cfg: Config, calibration: dict[str, Any]) -> dict[str, Any]:
     "The first table of the card."
     run = first_run(folder)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PATIENCE', 'ESCAPES', 'Job', 'papermill_words', 'train_words', 'stop_process', 'asked_to_stop', 'Ended', 'last_words',
-           'watched', 'run_words', 'wait_for_holder', 'run_job']
+           'watch_process', 'run_words', 'wait_for_holder', 'run_job']
 
 # %% ../../nbs/experiments/09_running.ipynb #7f4896e9
 import contextlib
@@ -121,7 +121,7 @@ def last_words(log: Path) -> str:
     return said[-1][:300] if said else "nothing was said"
 
 
-def watched(process: subprocess.Popen, watch: Callable[[float], str], every: float) -> str:
+def watch_process(process: subprocess.Popen, watch: Callable[[float], str], every: float) -> str:
     "Waits for the end of a process, or until `watch` of the seconds so far says why it has to stop."
     started = time.monotonic()
     while process.poll() is None:
@@ -132,7 +132,7 @@ def watched(process: subprocess.Popen, watch: Callable[[float], str], every: flo
             process.wait(every)
     return ""
 
-
+# %% ../../nbs/experiments/09_running.ipynb #1e8d7b8d
 def run_words(words: list[str], log: Path, watch: Callable[[float], str] = lambda _: "", every: float = 2.0) -> Ended:
     "Runs a command with its output in a log, watched; on an interrupt it is stopped in good order first."
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -144,7 +144,7 @@ def run_words(words: list[str], log: Path, watch: Callable[[float], str] = lambd
             words, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=project_root(), start_new_session=True
         )
         try:
-            why = watched(process, watch, every)
+            why = watch_process(process, watch, every)
         except BaseException:
             stop_process(process)
             raise

@@ -42,12 +42,14 @@ from rts_nb.core.files import (
 from ..core.jobs import forgiving_output, print_line
 from ..core.section import Section, parse_yaml, split_pairs
 from .comparison import read_trained
-from .gate import FRESH_SEEDS, gain_text, pooled_variance
+from .gate import FRESH_SEEDS, evidence_text, pooled_variance
 from .ledger import Scored, Unit, weigh
 from .plan import join_overrides
 from .running import Job, asked_to_stop, run_job
 from ..runs.directory import lock_run
 from ..runs.validations import draw_resamples, resampled_pr_auc, stored_validations
+
+# %% ../../nbs/experiments/12_search.ipynb #304a7c79
 from ..scores.histogram import ScoreHistogram
 from ..scores.resampling import count_units, resampling_units
 from ..settings.config import Config, load_config, save_config
@@ -139,7 +141,7 @@ class Reporter:
 class FailedTrial(Exception):
     "A trial whose run failed; the text is the last line of its log."
 
-
+# %% ../../nbs/experiments/12_search.ipynb #f472f7da
 def trial_value(trial: optuna.Trial, config: str, overrides: str, space: Mapping[str, Range]) -> float:
     "The best validation's PR-AUC of the run of a trial; TrialPruned or FailedTrial where there is none."
     text = join_overrides(f"{overrides} {FAST}", as_overrides(suggest(trial, space)))
@@ -200,7 +202,7 @@ def counted_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
     again = {trial.user_attrs.get("resumes") for trial in study.get_trials(deepcopy=False)}
     return [trial for trial in ended if trial.number not in again]
 
-
+# %% ../../nbs/experiments/12_search.ipynb #f12655aa
 def search(config: str, overrides: str, trials: int, space: Mapping[str, Range]) -> optuna.Study:
     "Trials until there are so many in all; RunError where all failed."
     if trials < 1:
@@ -261,7 +263,7 @@ def show_history(study: optuna.Study) -> Figure:
     fig.suptitle(f"Best PR-AUC {max(values):.3f}, of {search_counts(study)}", fontsize=10)
     return fig
 
-
+# %% ../../nbs/experiments/12_search.ipynb #ed514177
 def importances(study: optuna.Study) -> dict[str, float]:
     "How much of the differences between good and other trials each range explains (PED-ANOVA), sum 1; {} when few."
     if len(best_trials(study)) < IMPORTANT_FROM:
@@ -315,7 +317,7 @@ def fresh_scores(config: str, overrides: str, title: str) -> list[tuple[Unit, Sc
         found.append((Unit(seed), run.histogram, run.metrics["cost_usd"]))
     return found
 
-
+# %% ../../nbs/experiments/12_search.ipynb #2d554355
 def resampled_scores(runs: Sequence[tuple[Unit, ScoreHistogram, float]], ratio: float) -> dict[Unit, Scored]:
     "The runs' figures, as they are and in common resamples."
     times = draw_resamples(runs[0][1].table)
@@ -336,7 +338,7 @@ def restate(study: optuna.Study, config: str, overrides: str, folder: Path) -> d
     evidence = weigh(change, base, sigma, count_units(unit, numbers))
     restated = dict(
         gain=evidence.gain,
-        text=gain_text(evidence),
+        text=evidence_text(evidence),
         overrides=text,
         seeds=list(FRESH_SEEDS),
         figures=[scored.figure for scored in change.values()],
@@ -377,7 +379,7 @@ def main(arguments: list[str] | None = None) -> None:
     "`python -m rts_nb.experiments.search --config …`, as make search calls it."
     forgiving_output()
     plt.switch_backend("agg")
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         with asked_to_stop():
             print_line(run_search(search_arguments(arguments)))

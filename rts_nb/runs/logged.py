@@ -22,7 +22,7 @@ from ..core.drawing import describe_commit
 from ..core.files import project_root, show_path
 from .directory import RUN_FILES, load_run
 from .environment import INSTALLED
-from .measures import epoch_metrics, validation_metrics
+from .measures import epoch_metrics, tracked_validation
 from .tracking import Tracker, tracking_uri
 from ..settings.config import Config, dotted
 
@@ -147,7 +147,7 @@ def log_run(run_dir: str | os.PathLike) -> None:
     for row in metrics["history"]:
         tracker.log_metrics(epoch_metrics(row), row["epoch"])
     for validation in metrics["validations"]:
-        tracker.log_metrics(validation_metrics(validation), validation["epoch"])
+        tracker.log_metrics(tracked_validation(validation), validation["epoch"])
     log_run_files(tracker, folder)
     for name in ("figures", "notebooks"):
         files = [path for path in sorted((folder / name).glob("*")) if path.suffix in (".png", ".ipynb", ".html")]

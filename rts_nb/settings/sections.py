@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Rate', 'Ratio', 'Area', 'OptimizerConfig', 'LRConfig', 'EmaConfig', 'TrainConfig', 'EarlyStoppingConfig',
            'CheckpointConfig', 'ValidationConfig', 'ReproducibilityConfig', 'TrackingConfig', 'CostConfig',
-           'SplitConfig', 'CalibrationConfig']
+           'check_final', 'SplitConfig', 'CalibrationConfig']
 
 # %% ../../nbs/settings/00_sections.ipynb #9b71941c
 from typing import Annotated, Literal
@@ -112,6 +112,17 @@ class CostConfig(Section):
     budget_usd: Annotated[float, pydantic.Field(gt=0, le=1e12)]
 
 # %% ../../nbs/settings/00_sections.ipynb #7cbd7c65
+def check_final(folds: int, fold: int | None, epochs: str) -> None:
+    "ValueError unless folds can fix the epoch of a final fit and calibrate it."
+    if not folds:
+        raise ValueError("final is true and folds is 0; a final fit is calibrated by its folds, as in split.folds=5")
+    if fold is not None:
+        raise ValueError(f"final is true and fold is {fold}; a final fit learns from all folds, so leave it out")
+    if epochs == "own":
+        way_out = "set split.epochs=config and train.epochs to the median of the folds' best epochs (make folds)"
+        raise ValueError(f"final is true and epochs is own: no region is left to choose the epoch; {way_out}")
+
+# %% ../../nbs/settings/00_sections.ipynb #225930b5
 class SplitConfig(Section):
     "The folds of the train and val regions, and which of them a run validates on."
 
@@ -133,22 +144,8 @@ class SplitConfig(Section):
         if self.train_draw and self.train_share == 1:
             raise ValueError(f"train_draw is {self.train_draw} and train_share is 1: no block is left out to be drawn")
         if self.final:
-            self._check_final()
+            check_final(self.folds, self.fold, self.epochs)
         return self
-
-    def _check_final(self) -> None:
-        "ValueError unless folds can fix the epoch of a final fit and calibrate it."
-        if not self.folds:
-            raise ValueError(
-                "final is true and folds is 0; a final fit is calibrated by its folds, as in split.folds=5"
-            )
-        if self.fold is not None:
-            raise ValueError(
-                f"final is true and fold is {self.fold}; a final fit learns from all folds, so leave it out"
-            )
-        if self.epochs == "own":
-            way_out = "set split.epochs=config and train.epochs to the median of the folds' best epochs (make folds)"
-            raise ValueError(f"final is true and epochs is own: no region is left to choose the epoch; {way_out}")
 
     @property
     def has_fixed_epoch(self) -> bool:

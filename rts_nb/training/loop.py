@@ -29,7 +29,7 @@ from ..networks.models import load_weights, save_weights
 from ..runs.directory import class_counts, finished, open_run_data, train_pixels
 from ..runs.environment import environment, write_installed
 from ..runs.logged import load_watched, log_run_files, track_run
-from ..runs.measures import epoch_metrics, validation_metrics
+from ..runs.measures import epoch_metrics, tracked_validation
 from ..runs.scoring import build_training_profile
 from ..runs.set_aside import check_can_move, set_aside
 from ..runs.tracking import Tracker
@@ -108,7 +108,7 @@ def validate_epoch(trainer: Trainer, folder: Path, tracker: Tracker) -> None:
         save_validation(histogram, folder.parent, trainer.epoch)
     if trainer.leads and trainer.best is row:
         write_best(trainer, folder)
-    tracker.log_metrics(validation_metrics(trainer.validations[-1]), trainer.epoch)
+    tracker.log_metrics(tracked_validation(trainer.validations[-1]), trainer.epoch)
 
 
 def run_epoch(trainer: Trainer, folder: Path, tracker: Tracker, stop: Stop, bar: Any, clock: WallClock) -> None:
