@@ -105,7 +105,7 @@ seeds: $(STAMP) ## CONFIG=configs/X.yaml: seeds 42, 43, 44 trained, calibrated a
 	  python -m rts_nb.train --collect "$$run"
 	  $(PAGES) "$$run/notebooks"
 	done
-	$(PAPERMILL) nbs/50_report.ipynb "$$folder/50_report.ipynb" -p runs "$$folder/seed-42 $$folder/seed-43 $$folder/seed-44"
+	$(PAPERMILL) nbs/50_report.ipynb "$$folder/50_report.ipynb" -p runs "'$$folder/seed-42' '$$folder/seed-43' '$$folder/seed-44'"
 	$(PAGES) "$$folder/50_report.ipynb"
 	echo "Done: the table is in $$folder/50_report.ipynb"
 

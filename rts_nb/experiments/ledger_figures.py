@@ -37,8 +37,10 @@ def is_rising(values: list[float]) -> bool:
     return len(values) > 1 and values[-1] == max(values) and values[-1] - values[-2] > STILL_RISING
 
 
-def curves_title(rising: int, runs: int) -> str:
-    "What the curves say of the schedule."
+def curves_title(rising: int, runs: int, single: int = 0) -> str:
+    "What the curves say of the schedule; of `single` validations a curve says nothing."
+    if single:
+        return f"{single} of {runs} runs have one validation, which tells nothing of the schedule"
     if not rising:
         return "No curve still rises at its end"
     return f"{rising} of {runs} curves still rise at their end: a longer schedule may change the order"
@@ -57,19 +59,20 @@ def show_learning_curves(runs: list[TrainedRun], names: dict[str, str] | None = 
     ratio, groups = runs[0].cfg.validation.operating_ratio, config_groups(runs)
     fig, ax = plt.subplots(figsize=(7.5, 3.4), dpi=110, layout="constrained")
     colours = plt.get_cmap("viridis")(np.linspace(0, 0.9, len(groups)))
-    rising = 0
+    rising = single = 0
     for k, (folder, members) in enumerate(groups.items()):
         for i, run in enumerate(members):
             epochs, values = learning_curve(run.metrics, ratio)
             rising += is_rising(values)
+            single += len(values) == 1
             label = (names or {}).get(folder, folder) if i == 0 else None
             dash = DASHES[k % len(DASHES)]
             ax.plot(epochs, values, dash, color=colours[k], marker="o", ms=3, lw=1.3, label=label)
     ax.set(xlabel="epoch", ylabel=f"PR-AUC at 1:{ratio} on validation")
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.set_ylim(bottom=0)
     ax.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    fig.suptitle(curves_title(rising, len(runs)), fontsize=10)
+    fig.suptitle(curves_title(rising, len(runs), single), fontsize=10)
     return fig
 
 # %% ../../nbs/experiments/11_ledger_figures.ipynb #08c537d5
@@ -93,7 +96,7 @@ def gains_title(judged: list[Judged]) -> str:
     "How many changes are better and worse, in words."
     words = [one.word for one in judged]
     counts = [f"{words.count(word)} {word}" for word in MARKS if words.count(word)]
-    return f"{len(judged)} changes: {', '.join(counts)}"
+    return f"{len(judged)} change{'s' if len(judged) != 1 else ''}: {', '.join(counts)}"
 
 
 def show_gains(ledger: Ledger) -> Figure:

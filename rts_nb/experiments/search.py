@@ -259,7 +259,7 @@ def show_history(study: optuna.Study) -> Figure:
         ax.plot([trial.number for trial in pruned], last, "x", color=".6", ms=6, label="pruned, at its last validation")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set(xlabel="trial", ylabel="PR-AUC on validation")
-    ax.legend(fontsize=8, frameon=False, loc="lower right")
+    ax.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     fig.suptitle(f"Best PR-AUC {max(values):.3f}, of {search_counts(study)}", fontsize=10)
     return fig
 
