@@ -115,7 +115,7 @@ folds: $(STAMP) ## CONFIG=configs/X.yaml FOLDS=5: a run a fold, and every region
 	if test "$$folds" -lt 2; then echo 'split.folds is 0 in $(CONFIG); give their number: make folds CONFIG=$(CONFIG) FOLDS=5' >&2; exit 1; fi
 	seed=$(SEED); runs=""
 	for ((fold = 0; fold < folds; fold++)); do
-	  run="$$folder/seed-$$seed-fold-$$fold"; what="fold $$fold"; runs="$$runs $$run"
+	  run="$$folder/seed-$$seed-fold-$$fold"; what="fold $$fold"; runs="$$runs '$$run'"
 	  $(TRAINED)
 	  python -m rts_nb.train --collect "$$run"
 	  $(PAGES) "$$run/notebooks"
