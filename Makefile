@@ -36,6 +36,8 @@ OVERRIDES ?=
 # make folds CONFIG=configs/baseline.yaml FOLDS=5 SEED=42; without FOLDS those of the config
 FOLDS ?=
 SEED ?= 42
+# make faults MINUTES=40: of kills, for training and for inference each
+MINUTES ?= 40
 # make experiment NAME=loss, or NAME=loss/tversky-37; CONFIG is another base, BUDGET the USD for all of its runs
 NAME ?=
 BUDGET ?=
@@ -43,7 +45,7 @@ BUDGET ?=
 TRIALS ?= 40
 SPACE ?=
 
-.PHONY: help env demo seeds folds final release experiment search html docs test test-all bench gpu lint readme prep notebooks
+.PHONY: help env demo seeds folds final release experiment search html docs test test-all bench faults gpu lint readme prep notebooks
 .SILENT:
 
 help: ## what there is to make
@@ -190,6 +192,10 @@ bench: $(STAMP) ## what things cost, as ratios against the plain way (half an ho
 	python -W ignore bench/data.py
 	python -W ignore bench/metrics.py
 	python -W ignore bench/calibrate.py
+
+faults: $(STAMP) ## MINUTES=40: kills at random moments and other faults, on tiny data, written to docs/faults.md (two to three hours)
+	$(ISOLATED)
+	python -W ignore bench/faults.py --minutes $(MINUTES)
 
 gpu: $(STAMP) ## what only a GPU can show: ten minutes on one, written to docs/gpu.md; on a CPU with small sizes
 	bash bench/gpu.sh

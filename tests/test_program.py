@@ -93,7 +93,18 @@ def test_train_with_another_seed_leaves_a_report(tmp_path):
     used = {name: tracked.data.params[name] for name in ("loss.lambda_dice", "optimizer.name", "train.precision_used")}
     assert used["loss.lambda_dice"] == "1.0" and used["optimizer.name"] == "AdamW", "as used, not as left open"
     assert used["train.precision_used"].startswith(("fp32", "bf16")), used
-    assert [f.path for f in client.list_artifacts(run_id, "notebooks")] == ["notebooks/20_train.ipynb"]
+    shown = [f.path for f in client.list_artifacts(run_id, "notebooks")]
+    assert shown == ["notebooks/20_train.html", "notebooks/20_train.ipynb"], (
+        "as a page, which MLflow shows, and as it is"
+    )
+    assert (tracked.data.tags["config"], tracked.data.tags["seed"], tracked.data.tags["fold"]) == (
+        "test",
+        "43",
+        "split",
+    )
+    assert tracked.data.tags["mlflow.source.name"] == "nbs/20_train.ipynb"
+    assert {"pr_auc", "val_loss", "train_loss"} == {name for name in tracked.data.metrics if "/" not in name}
+    assert len(tracked.inputs.dataset_inputs) == 1, "what it learned from"
     artifacts = {f.path for f in client.list_artifacts(run_id)}
     assert {"model.safetensors", "requirements.txt", "requirements-installed.txt"} <= artifacts
 

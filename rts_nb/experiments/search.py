@@ -13,6 +13,7 @@ __all__ = ['FAST', 'STORE', 'IMPORTANT_FROM', 'BEST', 'RESTATED', 'Range', 'read
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -268,7 +269,9 @@ def importances(study: optuna.Study) -> dict[str, float]:
     "How much of the differences between good and other trials each range explains (PED-ANOVA), sum 1; {} when few."
     if len(best_trials(study)) < IMPORTANT_FROM:
         return {}
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # its version is pinned
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     return dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
 
 
