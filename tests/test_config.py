@@ -66,6 +66,8 @@ BAD = {
     "split.fold": "-1 0 1.5",
     "split.epochs": "other null",
     "split.final": "2 maybe null",
+    "split.train_share": "0 -0.1 1.5 null half",
+    "split.train_draw": "-1 1.5 1001 null 3",
     "sampling.batch_size": "0 -1 1e9 2.5 true",
     "sampling.composition": "random",
     "sampling.positive_fraction": "0 1",

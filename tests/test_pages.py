@@ -21,7 +21,7 @@ from rts_nb.mapping.page import write_page
 pytestmark = needs_chromium
 HOSTILE = "<img src=x onerror=window.hacked=1>"
 CENTRE = "rtsMap.getView().getCenter()"
-GRATICULE = "rtsMap.getLayers().item(5).getSource().getFeatures()"
+GRATICULE = "rtsMap.getLayers().item(6).getSource().getFeatures()"
 WINDOW = "rtsMap.getView().calculateExtent()"
 
 
@@ -134,7 +134,7 @@ def test_filter_and_download(out, tmp_path):
         page.get_by_label("unsure").uncheck()
         assert page.locator("#count").inner_text() == f"{len(kept)} of 60 detections"
         assert sorted(column(page, 1)) == sorted(kept.index)
-        assert page.evaluate("rtsMap.getLayers().item(6).getSource().getFeatures().length") == len(kept)
+        assert page.evaluate("rtsMap.getLayers().item(7).getSource().getFeatures().length") == len(kept)
         with page.expect_download() as download:
             page.click("#download")
         download.value.save_as(tmp_path / "some.geojson")
@@ -290,7 +290,7 @@ def test_many_detections_are_counted(tmp_path):
         print(f"{path.stat().st_size / 1e6:.1f} MB, ready after {ready_ms} ms, a frame of all takes {frame_ms:.0f} ms")
         assert "the other 1,000 are counted in squares of 10 km" in page.locator(".note").inner_text()
         assert page.locator("#count").inner_text() == "5,000 of 5,000 detections"
-        features = page.evaluate("rtsMap.getLayers().item(3).getSource().getFeatures().map(cell => cell.get('n'))")
+        features = page.evaluate("rtsMap.getLayers().item(4).getSource().getFeatures().map(cell => cell.get('n'))")
         assert sum(features) == 1000
         assert column(page, 1)[0] == slumps["rts_id"].iloc[0]
         page.get_by_role("button", name="mean p").click()
