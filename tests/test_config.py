@@ -137,6 +137,7 @@ BAD = {
     "predict.extra_channels": "[ndvi] 3",
     "reproducibility.deterministic": "2",
     "tracking.experiment": "'' '  ' null true",
+    "tracking.tags": "1 text [1] null",
     "cost.hourly_usd": "-1 inf",
     "cost.budget_usd": "0 -1",
     "data.tile_size": "0 100 1e9",
