@@ -6,7 +6,7 @@
 __all__ = ['FAST', 'STORE', 'IMPORTANT_FROM', 'BEST', 'RESTATED', 'Range', 'read_space', 'space_file', 'is_asked', 'suggest',
            'as_overrides', 'Reporter', 'FailedTrial', 'trial_value', 'search_path', 'open_study', 'take_up',
            'counted_trials', 'search', 'best_trials', 'search_table', 'search_counts', 'show_history', 'importances',
-           'show_importances', 'write_best_trial', 'best_change', 'fresh_scores', 'resampled_scores', 'restate',
+           'show_importances', 'write_best_trial', 'best_change', 'fresh_runs', 'resampled_scores', 'restate',
            'search_arguments', 'run_search', 'main']
 
 # %% ../../nbs/experiments/12_search.ipynb #d7d40864
@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,9 +42,9 @@ from rts_nb.core.files import (
 )
 from ..core.jobs import forgiving_output, print_line
 from ..core.section import Section, parse_yaml, split_pairs
-from .comparison import read_trained
+from .comparison import TrainedRun, read_trained
 from .gate import FRESH_SEEDS, evidence_text, pooled_variance
-from .ledger import Scored, Unit, weigh
+from .ledger import Scored, Unit, figure_of, weigh
 from .plan import join_overrides
 from .running import Job, asked_to_stop, run_job
 from ..runs.directory import lock_run
@@ -307,26 +307,25 @@ def best_change(study: optuna.Study, overrides: str) -> str:
     return " ".join(f"{key}={value}" for key, value in pairs if key not in given)
 
 
-def fresh_scores(config: str, overrides: str, title: str) -> list[tuple[Unit, ScoreHistogram, float]]:
-    "Trains three fresh seeds of a config; their validation scores and costs. RunError where one fails."
-    found = []
+def fresh_runs(config: str, overrides: str, title: str) -> dict[Unit, TrainedRun]:
+    "Trains three fresh seeds of a config. RunError where one fails."
+    found = {}
     for seed in FRESH_SEEDS:
         place = run_path(load_config(config, overrides, seed), overrides)
         print_line(f"{title}, seed {seed}")
         ended = run_job(Job(title, config, overrides, seed, None, place))
         if ended.state != "finished":
             raise RunError(f"{title}, seed {seed}, failed: {ended.why}; the same command tries it again")
-        run = read_trained(place)
-        found.append((Unit(seed), run.histogram, run.metrics["cost_usd"]))
+        found[Unit(seed)] = read_trained(place)
     return found
 
 # %% ../../nbs/experiments/12_search.ipynb #2d554355
-def resampled_scores(runs: Sequence[tuple[Unit, ScoreHistogram, float]], ratio: float) -> dict[Unit, Scored]:
+def resampled_scores(runs: Mapping[Unit, TrainedRun], ratio: float) -> dict[Unit, Scored]:
     "The runs' figures, as they are and in common resamples."
-    times = draw_resamples(runs[0][1].table)
+    times = draw_resamples(next(iter(runs.values())).histogram.table)
     return {
-        unit: Scored(float(scores.pr_auc(ratio).value), resampled_pr_auc(scores, times, ratio), usd)
-        for unit, scores, usd in runs
+        unit: Scored(figure_of(run), resampled_pr_auc(run.histogram, times, ratio), run.metrics["cost_usd"])
+        for unit, run in runs.items()
     }
 
 
@@ -334,10 +333,10 @@ def restate(study: optuna.Study, config: str, overrides: str, folder: Path) -> d
     "The gain of the best trial from fresh seeds of it and of the base, written to restated.json."
     ratio = load_config(config, overrides).validation.operating_ratio
     text = join_overrides(overrides, best_change(study, overrides))
-    runs = fresh_scores(config, text, "best of the search"), fresh_scores(config, overrides, "base")
+    runs = fresh_runs(config, text, "best of the search"), fresh_runs(config, overrides, "base")
     change, base = (resampled_scores(group, ratio) for group in runs)
     sigma = pooled_variance([[scored.figure for scored in group.values()] for group in (change, base)])
-    unit, numbers = resampling_units(runs[0][0][1].table)
+    unit, numbers = resampling_units(next(iter(runs[0].values())).histogram.table)
     evidence = weigh(change, base, sigma, count_units(unit, numbers))
     restated = dict(
         gain=evidence.gain,
