@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CELL_KM', 'CELL_DEGREES', 'PieceNumbers', 'LOGIT_STEP', 'LOWEST', 'N_STEPS', 'STEP_MIDDLES', 'LEAST_FROM_ONE',
-           'Parallels', 'parallels', 'GroundPixels', 'ground_pixels', 'cell_numbers', 'AreaCurve', 'curves_of',
-           'AreaSums', 'record_rows', 'raster_logits']
+           'Parallels', 'parallels', 'GroundPixels', 'ground_pixels', 'cell_numbers', 'AreaCurve', 'AreaSums',
+           'record_rows', 'raster_logits']
 
 # %% ../../nbs/mapping/05_area_cells.ipynb #22d3bdc1
 import functools
@@ -83,12 +83,6 @@ class AreaCurve(NamedTuple):
 
     slope: float
     constant: float
-
-
-def curves_of(calibration: Mapping[str, Any]) -> dict[str, AreaCurve]:
-    "Ratio → curve, of the calibrated ones; empty for a calibration of an earlier version."
-    entries = calibration.get("area_curves") or {}
-    return {ratio: AreaCurve(entry["slope"], entry["constant"]) for ratio, entry in entries.items()}
 
 # %% ../../nbs/mapping/05_area_cells.ipynb #e413e5af
 class AreaSums:

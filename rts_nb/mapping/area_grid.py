@@ -103,9 +103,8 @@ def expected_cells(
     table = table.join(found, how="outer").fillna(dict.fromkeys([*found, "km2"], 0))
     counts = {name: "i8" for name in found if not name.endswith("_m2")}
     cells = table.astype(counts).reset_index()
-    return gpd.GeoDataFrame(
-        cells, geometry=cell_shapes(table.index, grid).to_numpy(), crs=cell_shapes(table.index, grid).crs
-    )
+    squares = cell_shapes(table.index, grid)
+    return gpd.GeoDataFrame(cells, geometry=squares.to_numpy(), crs=squares.crs)
 
 # %% ../../nbs/mapping/10_area_grid.ipynb #71de7acf
 def expected_totals(total: AreaSums, curves: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -184,13 +184,13 @@ STYLED = {"mosaic": "probability", "mosaic.gti": "probability", "probability": "
 
 def write_catalogue(job: MapJob, records: Sequence[dict], tags: dict[str, str]) -> None:
     "Writes the index of all rasters, and the STAC items of the scenes, in the order of ownership."
-    facts = (facts_of_record(job.out, record) for record in records)
-    pixel = min(of_scene["transform"][0] for of_scene in facts)
-    write_tile_index(job.out / TILE_INDEX, job.out, records, pixel, tags)
+    known = [record | dict(rasters=facts_of_record(job.out, record)) for record in records]  # rasters are read once
+    pixel = min(record["rasters"]["transform"][0] for record in known)
+    write_tile_index(job.out / TILE_INDEX, job.out, known, pixel, tags)
     text = json.dumps(job.settings, sort_keys=True)
     settings = hashlib.sha256(text.encode()).hexdigest()[:16]
     model = {"rts:model": job.settings["checkpoint"], "rts:settings": settings}
-    write_stac_items(job.out / ITEMS, job.out, records, model)
+    write_stac_items(job.out / ITEMS, job.out, known, model)
 
 # %% ../../nbs/mapping/10_layers.ipynb #1ayer5e1
 def write_layers(

@@ -30,7 +30,7 @@ from shapely import MultiPolygon, Polygon
 
 from .columns import SCENE_COLUMNS, slump_layer, strict_thresholds
 from .folder import MapJob
-from .geodesy import geodesic_size, shape_area_m2, to_degrees
+from .geodesy import geodesic_area, geodesic_size, to_degrees
 from .rasters import MASK_NODATA
 from .smoothing import pixel_polygons, place_outline, smooth_outline
 from ..predict.windows import window_starts
@@ -331,7 +331,7 @@ def kept_shapes(job: MapJob, name: str) -> tuple[list[KeptShape], int]:
         kept = []
         for polygon in pixel_polygons(large):
             cut = cut_by(polygon, mask)
-            area_m2 = shape_area_m2(shapely.affinity.affine_transform(polygon, to_map))
+            area_m2 = geodesic_area(shapely.affinity.affine_transform(polygon, to_map))
             if not cut and not is_large_enough(area_m2, job.settings["min_area_m2"]):
                 n_specks += 1
                 continue
@@ -352,7 +352,7 @@ def pixel_columns(
 
     pixels = place(polygon)
     outline = place_outline(smooth_outline(polygon), place)
-    return outline_columns(outline, shape_area_m2(pixels) if area_m2 is None else area_m2) | dict(pixels=pixels)
+    return outline_columns(outline, geodesic_area(pixels) if area_m2 is None else area_m2) | dict(pixels=pixels)
 
 
 def scene_layer(rows: Sequence[dict]) -> gpd.GeoDataFrame:

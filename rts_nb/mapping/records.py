@@ -31,6 +31,7 @@ from rts_nb.core.files import (
     without_query,
 )
 from .rasters import last_block_end
+from ..runs.handed_over import checksum
 from ..tiles.rasters import Scene
 
 # %% ../../nbs/mapping/08_records.ipynb #31350b90
@@ -189,9 +190,7 @@ def raster_facts(out: Path, name: str) -> dict[str, Any]:
     files = {}
     for kind in ("probability", "mask"):
         path = out / f"{name}_{kind}.tif"
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        files[kind] = dict(bytes=path.stat().st_size, sha256=digest)
+        files[kind] = dict(bytes=path.stat().st_size, sha256=checksum(path))
     return facts | dict(files=files)
 
 # %% ../../nbs/mapping/08_records.ipynb #c2818c5d

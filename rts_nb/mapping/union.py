@@ -20,7 +20,8 @@ from shapely import Polygon
 from ..calibration.object_scores import expected_precision
 from ..core.shapes import linked_groups
 from .columns import EXPECTED_COLUMNS, WORTH_COLUMNS, confidence_class, slump_layer
-from .polygons import outline_columns, shape_area_m2
+from .geodesy import geodesic_area
+from .polygons import outline_columns
 from .smoothing import place_outline, smooth_outline
 from ..scores.objects import is_large_enough
 
@@ -117,7 +118,7 @@ def unite(parts: gpd.GeoDataFrame) -> list[dict]:
         scene=joined_names(parts["scene"]),
         tile_ids=joined_names(parts["tile_ids"]),
         cut_by=joined_cuts(parts["cut_by"]),
-        **outline_columns(place_outline(smooth_outline(joined), place), shape_area_m2(place(joined))),
+        **outline_columns(place_outline(smooth_outline(joined), place), geodesic_area(place(joined))),
         **{column: mean(column) for column in ("mean_prob", "score", "nodata_frac", "member_spread")},
         max_prob=parts["max_prob"].max(),
         detection_scale=parts["detection_scale"].iloc[parts["n_pixels"].argmax()],

@@ -23,9 +23,9 @@ from rasterio.windows import Window
 from ..core.files import RTSError, resolve
 from ..core.jobs import progress
 from ..mapping.figures import read_slumps
-from ..mapping.geodesy import pixel_area_m2
+from ..mapping.geodesy import geodesic_area, pixel_area_m2
 from ..mapping.ground import SceneGround, centres, ordered_records
-from ..mapping.polygons import burn, polygon_statistics, raster_blocks, shape_area_m2
+from ..mapping.polygons import burn, polygon_statistics, raster_blocks
 from ..mapping.rasters import MASK_NODATA
 from ..mapping.smoothing import pixel_polygons, place_outline
 from .items import finished_map_log
@@ -84,7 +84,7 @@ def near_misses(scene: MapScene, detections: gpd.GeoDataFrame, min_area_m2: floa
     placed = [place_outline(polygon, lambda shape: on_map(shape, transform)) for polygon in in_pixels]
     touched = shapely.STRtree(list(detections.geometry)).query(placed, predicate="intersects")[0] if placed else []
     free = sorted(set(range(len(placed))) - set(np.asarray(touched).tolist()))
-    large = [k for k in free if shape_area_m2(placed[k]) >= min_area_m2]
+    large = [k for k in free if geodesic_area(placed[k]) >= min_area_m2]
     if not large:
         return []
     with rasterio.open(scene.folder / f"{scene.name}_probability.tif") as probability:
@@ -97,7 +97,7 @@ def near_misses(scene: MapScene, detections: gpd.GeoDataFrame, min_area_m2: floa
             region=scene.region,
             mean_prob=float(found["mean_prob"][i]),
             max_prob=float(found["max_prob"][i]),
-            area_m2=shape_area_m2(placed[k]),
+            area_m2=geodesic_area(placed[k]),
             geometry=placed[k],
         )
         for i, k in enumerate(large)
