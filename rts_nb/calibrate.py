@@ -25,6 +25,7 @@ from .calibration.promise import add_promises
 from .calibration.regions import expected_at_prevalence, pooled_at, region_entries
 from .calibration.temperature import calibration_errors, fit_temperature, is_at_bound
 from .calibration.thresholds import UNITS, load_calibration, threshold_entry
+from .calibration.transfer import logit_of_single_members, pixels_by_bin
 from .core.files import ConfigError, RunError, resolve, show_path, typed_path, write_json
 from .data import prepare
 from .predict.ensemble import find_members, is_ensemble, make_ensemble, member_paths, read_ensemble
@@ -197,8 +198,10 @@ def as_seeds(result: dict[str, Any], scores: Scores, predictor: EnsemblePredicto
     ratio, tiles = model.cfg.validation.operating_ratio, tiles_of_run(model.cfg, prepare(model.cfg.data))
     trained_on = set(tiles.loc[tiles["split"] == "train", "RegionName"])
     gain = gain_of_mean(scores, of_members, ratio)
+    mean, *bins = (pixels_by_bin(part.histogram, ratio) for part in (scores, *of_members))
+    threshold = logit_of_single_members(bins, mean, result["thresholds"][str(ratio)]["logit"])
     write_ensemble_profile(model.folder, scores.histogram, ratio, trained_on=trained_on)
-    return result | dict(gain=gain)
+    return result | dict(gain=gain | dict(logit_of_members=threshold))
 
 
 def as_ensemble(result: dict[str, Any], scores: Scores, source: Any, model: Model, ground: Any) -> dict[str, Any]:

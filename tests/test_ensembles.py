@@ -162,6 +162,9 @@ def test_seeds_calibrate_on_the_val_split_as_one_run_does(tmp_path):
         gain["pr_auc"] - np.mean(gain["of_members"])
     )
     assert not (ensemble / "training_profile.json").exists()  # its members have none
+    on_test = final_evaluation(ensemble)["gain"]
+    assert gain["logit_of_members"] == pytest.approx(calibration["thresholds"]["200"]["logit"], abs=0.5)
+    assert set(on_test["objects"]) == set(on_test["objects_of_members"][1]) == {"precision", "recall", "f1"}
 
 
 def of_run(run):

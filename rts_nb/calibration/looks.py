@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['LOOK_KEYS', 'look_key', 'looks_of', 'look_of_calibration', 'regions_key', 'ledger_files', 'ledger_file',
            'read_ledger', 'entry_key', 'looks_at', 'note_look', 'ledger_entry', 'object_figures', 'look_entry',
-           'size_rows', 'calibrated_predictor', 'gain_on_test', 'take_look', 'recorded_look', 'final_evaluation']
+           'size_rows', 'calibrated_predictor', 'with_members_threshold', 'gain_on_test', 'take_look', 'recorded_look',
+           'final_evaluation']
 
 # %% ../../nbs/calibration/06_looks.ipynb #92e337f9
 import datetime
@@ -169,6 +170,12 @@ def calibrated_predictor(run_dir: Path, calibration: dict[str, Any]) -> Predicto
     return predictor
 
 
+def with_members_threshold(entry: dict[str, Any], calibration: dict[str, Any]) -> dict[str, Any]:
+    "An entry with `logit_of_members`, which an ensemble of seeds has beside its gain on the validation split."
+    of_gain = calibration.get("gain", {})
+    return {key: of_gain[key] for key in ("logit_of_members",) if key in of_gain} | entry
+
+
 def gain_on_test(mean: Scores, predictor: EnsemblePredictor, run_dir: Path, entry: dict[str, Any], ratio: float):
     "What the mean of an ensemble adds on the test tiles, as gain_of_mean, from a pass of each member over them."
     at = [entry["logit_of_members"]] if "logit_of_members" in entry else []
@@ -197,7 +204,8 @@ def take_look(run_dir: Path, cfg: Config, calibration: dict[str, Any]) -> dict[s
         seconds=scores.info["seconds"],
     )
     if isinstance(predictor, EnsemblePredictor):
-        look["gain"] = gain_on_test(scores, predictor, run_dir, operating, ratio)
+        entry = with_members_threshold(operating, calibration)
+        look["gain"] = gain_on_test(scores, predictor, run_dir, entry, ratio)
     return look
 
 # %% ../../nbs/calibration/06_looks.ipynb #d8fa5b57

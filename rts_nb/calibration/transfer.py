@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['FEWEST_FLAGGED', 'flagged_share', 'logit_at_share', 'Transfer', 'mean_share', 'check_ground', 'transferred_logit',
-           'mean_probability', 'transferred_temperature']
+           'pixels_by_bin', 'logit_of_single_members', 'mean_probability', 'transferred_temperature']
 
 # %% ../../nbs/calibration/11_transfer.ipynb #4a925ef9
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from scipy.optimize import brentq
 from .temperature import TEMPERATURES
 from ..core.files import RunError
 from ..scores.bins import BIN_EDGES, BIN_MIDS
+from ..scores.histogram import ScoreHistogram
 from ..scores.pixels import sigmoid
 
 # %% ../../nbs/calibration/11_transfer.ipynb #a88563c1
@@ -80,6 +81,17 @@ def transferred_logit(members: Sequence[np.ndarray], ensemble: np.ndarray, logit
         reference = logit_at_share(np.sum(members, 0), share, logit)
     there = logit_at_share(ensemble, share, reference) + logit - reference
     return Transfer(there, float(logit), pixels / n, pixels, is_extended)
+
+
+def pixels_by_bin(histogram: ScoreHistogram, ratio: float) -> np.ndarray:
+    "Pixels of a split by bin at a ratio, float64 (bins,)."
+    pixels = histogram.pixels(ratio)
+    return pixels.rts + pixels.background
+
+
+def logit_of_single_members(members: Sequence[np.ndarray], ensemble: np.ndarray, logit: float) -> float:
+    "The threshold at which members flag together the share of pixels that their mean flags at `logit`."
+    return logit_at_share(np.sum(members, 0), flagged_share(ensemble, logit), logit)
 
 # %% ../../nbs/calibration/11_transfer.ipynb #4dac4cf3
 def mean_probability(counts: np.ndarray, temperature: float) -> float:
