@@ -163,5 +163,9 @@ def test_a_family_by_papermill_with_its_report(tmp_path):
     assert json.loads((folder / "plan.json").read_text(encoding="utf-8"))["family"] == "baseline"
     assert (folder / "50_report.html").exists()
     assert sum(finished(path) for path in (tmp_path / "runs").glob("test-*/seed-*")) == 3
+    base = min((tmp_path / "runs").glob("test-*/seed-42"))
+    assert run_python("-m", "rts_nb.experiments.index", str(base), env=env).returncode == 0
+    page = (base / "index.html").read_text(encoding="utf-8")
+    assert "baseline: of 0 changes 0 have run" in page and f"experiments/{folder.name}/50_report.html" in page
     again = run_python(*words, "--overrides", f"{tiny} {small}", env=env)
     assert again.returncode == 0 and "begins" not in again.stdout

@@ -6,8 +6,8 @@
 __all__ = ['RECORD', 'WINNER', 'ledger_path', 'read_plan_record', 'list_experiments', 'Unit', 'units_of', 'fresh_units',
            'finished_runs', 'figure_of', 'runs_in_plan', 'check_unchanged', 'run_key', 'spent_usd', 'note_unfinished',
            'Judged', 'Scored', 'RunScores', 'score_runs', 'block_variance', 'weigh', 'weigh_folds', 'pooled_sigma',
-           'note_of', 'judge_variant', 'Ledger', 'open_ledger', 'ledger_runs', 'find_ledger', 'write_winner',
-           'ledger_row', 'ledger_table']
+           'note_of', 'judge_variant', 'Ledger', 'open_ledger', 'ledger_runs', 'find_ledger', 'recorded_plan',
+           'ledgers_with', 'write_winner', 'ledger_row', 'ledger_table']
 
 # %% ../../nbs/experiments/08_ledger.ipynb #60b7bd50
 import datetime
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core.files import RunError, read_text, show_path, write_json
+from ..core.files import RTSError, RunError, first_line, read_text, show_path, write_json
 from .comparison import TrainedRun, read_trained
 from rts_nb.experiments.gate import (
     FRESH_SEEDS,
@@ -332,8 +332,25 @@ def find_ledger(name: str) -> Plan:
     if not chosen:
         hint = nearest_hint(name, sorted({*folders, *(record["family"] for record in records.values())}))
         raise RunError(f"no experiment of {name!r} has run in {show_path(runs_root())}; {hint}")
-    record = records[chosen[0]]
+    return recorded_plan(records[chosen[0]])
+
+
+def recorded_plan(record: dict[str, Any]) -> Plan:
+    "The plan that a ledger's folder records, from the family's file as it is now."
     return make_plan(record["family"], record["config"], record["overrides"])
+
+
+def ledgers_with(run_dir: Path) -> list[Ledger]:
+    "The ledgers that a run is part of, by folder; one whose family cannot be read any more is left out, and said."
+    found, place = [], Path(run_dir).resolve()
+    for path in sorted(runs_root().glob(f"experiments/*/{RECORD}")):
+        try:
+            plan = recorded_plan(read_plan_record(path.parent))
+            if any(place == there.resolve() for _, _, there in runs_in_plan(plan)):
+                found.append(open_ledger(plan))
+        except RTSError as e:
+            print(f"left out: {first_line(e)}")
+    return found
 
 # %% ../../nbs/experiments/08_ledger.ipynb #80452164
 WINNER = "winner.yaml"
