@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['TrainedRun', 'read_trained', 'read_all', 'describe_difference', 'gain_over', 'describe_interval', 'comparison_row',
-           'comparison_table', 'comparison_title', 'show_comparison']
+           'comparison_table', 'comparison_title', 'run_label', 'show_comparison']
 
 # %% ../../nbs/experiments/01_comparison.ipynb #98dfbe78
 import os
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -113,17 +114,25 @@ def comparison_title(names: list[str], sure: list[Interval]) -> str:
     return f"{names[best]} has the highest PR-AUC, {sure[best].value:.3f}; {overlap}"
 
 
-def show_comparison(runs: list[TrainedRun]) -> Figure:
-    "PR-AUC of every run with its interval, a line each."
+def run_label(run: TrainedRun, names: Mapping[str, str]) -> str:
+    "A run as a figure names it, in lines of at most 36 characters; `names` are those of configs' folders."
+    folder = run.path.parent.name
+    return textwrap.fill(f"{names.get(folder, folder)}/{run.path.name}", 36)
+
+
+def show_comparison(runs: list[TrainedRun], names: Mapping[str, str] | None = None) -> Figure:
+    "PR-AUC of every run with its interval, a line each; `names` are those of the configs' folders."
+    labels = [run_label(run, names or {}) for run in runs]
     ratio = runs[0].cfg.validation.operating_ratio
     sure = [pr_auc_interval(run.histogram, ratio) for run in runs]
     fig, ax = plt.subplots(figsize=(6.4, 0.9 + 0.34 * len(runs)), dpi=110, layout="constrained")
     for k, interval in enumerate(sure):
         ax.hlines(k, interval.low, interval.high, color=".6", lw=2)
         ax.plot(interval.value, k, "ko", ms=5)
-    ax.set_yticks(range(len(runs)), [run.name for run in runs])
+    ax.set_yticks(range(len(runs)), labels)
     notes = sorted({epoch_note(run.cfg) for run in runs} - {""})
     label = ", ".join([f"PR-AUC at 1:{ratio} on validation", "95 % interval", *notes])
     ax.set(xlabel=label, xlim=(0, None), ylim=(len(runs) - 0.5, -0.5))
-    fig.suptitle(comparison_title([run.name for run in runs], sure), fontsize=10)
+    title = comparison_title([" ".join(label.splitlines()) for label in labels], sure)
+    fig.suptitle(textwrap.fill(title, 90), fontsize=10)
     return fig

@@ -43,7 +43,10 @@ def curves_title(rising: int, runs: int, single: int = 0) -> str:
         return f"{single} of {runs} runs have one validation, which tells nothing of the schedule"
     if not rising:
         return "No curve still rises at its end"
-    return f"{rising} of {runs} curves still rise at their end: a longer schedule may change the order"
+    if runs == 1:
+        return "The curve still rises at its end: a longer schedule may gain"
+    still = "still rises at its end" if rising == 1 else "still rise at their end"
+    return f"{rising} of {runs} curves {still}: a longer schedule may change the order"
 
 # %% ../../nbs/experiments/11_ledger_figures.ipynb #43e19259
 def config_groups(runs: list[TrainedRun]) -> dict[str, list[TrainedRun]]:
