@@ -260,7 +260,7 @@ def part_device(bench: Bench) -> Iterator[Row]:
     scenes = bench.small_root / "scenes"
     took = seconds(infer, run, scenes, bench.folder / "sample_map")
     log = json.loads((bench.folder / "sample_map" / "inference_log.json").read_text(encoding="utf-8"))
-    yield "mapped", f"{took:.0f} s", f"{len(log['scenes'])} scenes, {len(log['scenes_failed'])} failed"
+    yield "mapped", f"{took:.0f} s", f"{log['scenes_done']} scenes, {len(log['scenes_failed'])} failed"
     bench.found["run"] = run
 
 

@@ -16,6 +16,7 @@ from rts_nb.calibration.thresholds import caveats, load_calibration, operating_p
 from rts_nb.core.files import ConfigError, RunError, write_json
 from rts_nb.data import make_sample
 from rts_nb.infer import infer
+from rts_nb.mapping.catalogue import finished_records
 from rts_nb.predict.ensemble import make_ensemble
 from rts_nb.predict.predictor import Predictor
 from rts_nb.runs.directory import epoch_note
@@ -82,7 +83,7 @@ def test_a_map_of_an_ensemble_is_its_mean_at_the_transferred_threshold(data, cal
     log = infer(calibrated, f"{data}/scenes", tmp_path / "map", min_area_m2=0)
     point, predictor = operating_point(load_calibration(calibrated)), Predictor.from_dir(calibrated)
     assert any("of single members" in warning for warning in log["warnings"])
-    (scene,) = (record["scene"] for record in log["scenes"])
+    (scene,) = (record["scene"] for record in finished_records(tmp_path / "map"))
     with rasterio.open(tmp_path / "map" / f"{scene}_mask.tif") as raster:
         mask = raster.read(1)
     logits = np.full(mask.shape, -np.inf, np.float32)
@@ -134,7 +135,7 @@ def test_a_calibration_of_other_members_is_refused(data, copied):
     ):
         infer(copied, f"{data}/scenes", copied / "map")
     calibrate(copied)
-    assert infer(copied, f"{data}/scenes", copied / "map")["scenes"]
+    assert infer(copied, f"{data}/scenes", copied / "map")["scenes_done"]
 
 
 @pytest.mark.long

@@ -14,7 +14,9 @@ from toy_map import cut_off, make_place
 
 from rts_nb.core.files import DataError
 from rts_nb.infer import infer
+from rts_nb.mapping.catalogue import finished_records
 from rts_nb.mapping.log import check_complete
+from rts_nb.mapping.records import read_scene_record, record_path, recorded_names
 
 LON, LAT = -135.0, 69.0
 SIDE = 80  # pixels
@@ -133,7 +135,7 @@ def log(place):
 
 
 def test_none_ends_the_map(place, log):
-    assert {record["scene"] for record in log["scenes"]} == {name.replace(",", "_") for name in MAPPED}
+    assert set(recorded_names(place / "map")) == {name.replace(",", "_") for name in MAPPED}
     n = len(REFUSED) + 1  # and the one whose name is not UTF-8
     with pytest.raises(DataError, match=f"{n} of {n + len(MAPPED)} scenes failed"):
         check_complete(log)
@@ -155,7 +157,7 @@ def test_latin_name_is_told(log):
 @pytest.mark.parametrize("name", sorted(set(MAPPED) - {"nothing_there", "one_pixel", "narrow"}))
 def test_ground_and_mask_agree(place, log, name):
     name = name.replace(",", "_")
-    (record,) = [record for record in log["scenes"] if record["scene"] == name]
+    record = read_scene_record(record_path(place / "map", name))
     assert record["km2"] == pytest.approx(record["footprint_km2"], rel=0.06), "all of its footprint was looked at"
     with (
         rasterio.open(place / "map" / f"{name}_probability.tif") as p,
@@ -177,8 +179,8 @@ def test_turned_over_is_the_same_map(place, log, name):
         assert np.array_equal(m.read(1), plain.read(1))
 
 
-def test_where_nothing_is_there_nothing_is_claimed(log):
-    (record,) = [record for record in log["scenes"] if record["scene"] == "nothing_there"]
+def test_where_nothing_is_there_nothing_is_claimed(place, log):
+    (record,) = [record for record in finished_records(place / "map") if record["scene"] == "nothing_there"]
     assert record["km2"] == 0 < record["footprint_km2"]
     assert record["owned_km2"] == 0
 

@@ -8,6 +8,7 @@ from planet import SCALE, make_planet
 from programs import last_line, papermill, read_json, run_python
 from rasterio.windows import Window
 
+from rts_nb.mapping.records import read_records
 from rts_nb.tiles.imagery import load_imagery
 from rts_nb.tiles.layout import load_tiles, read_tile, tile_path
 from rts_nb.tiles.rasters import Grid, open_cached, scene_of
@@ -98,7 +99,7 @@ def test_the_map_has_no_data_where_the_scene_has_none(work):
     folder, planet = work
     log = read_json(folder / "map" / "inference_log.json")
     assert log["scenes_done"] == 1 and not log["scenes_failed"]
-    read = log["scenes"][0]["read"]
+    read = next(read_records(folder / "map"))["read"]
     assert (
         read["bands"] == [3, 2, 1] and "1 in the first band is clear" in read["masks"][0] and read["values"] == "uint16"
     )

@@ -10,7 +10,6 @@ from rts_nb.core.files import write_json
 from rts_nb.mapping.columns import EXPECTED_COLUMNS, slump_layer
 from rts_nb.mapping.figures import read_slumps
 from rts_nb.mapping.geodesy import geodesic_size, to_degrees
-from rts_nb.mapping.layers import write_geoparquet
 from rts_nb.mapping.records import file_stamp
 from rts_nb.tiles.layout import write_raster
 from rts_nb.tiles.sample import paint, palette_of
@@ -66,7 +65,7 @@ def draw_map(place, counts, corner=PLACE, apart_m=150_000, side=300, caveats=("t
     for k, (name, n) in enumerate(counts.items()):
         box = write_scene(out, folder, name, (corner[0] + k * apart_m, corner[1]), side, rng)
         rows += draw_slumps(rng, name, box, n)
-    write_geoparquet(out / "rts.parquet", slump_layer(rows, EXPECTED_COLUMNS), {})
+    slump_layer(rows, EXPECTED_COLUMNS).to_parquet(out / "rts.parquet")
     write_json(out / "inference_log.json", dict(warnings=list(caveats)))
     return out
 
@@ -76,10 +75,10 @@ def scatter(out, n, reach_m=300_000):
     rng = np.random.default_rng(4)
     box = (PLACE[0] - reach_m, PLACE[1] - reach_m, PLACE[0] + reach_m, PLACE[1] + reach_m)
     layer = slump_layer(draw_slumps(rng, read_slumps(out)["scene"].iloc[0], box, n), EXPECTED_COLUMNS)
-    write_geoparquet(out / "rts.parquet", layer, {})
+    layer.to_parquet(out / "rts.parquet")
 
 
 def change_slumps(out, **columns):
     "Sets columns of the layer of a map."
     slumps: gpd.GeoDataFrame = read_slumps(out).assign(**columns)
-    write_geoparquet(out / "rts.parquet", slumps, {})
+    slumps.to_parquet(out / "rts.parquet")

@@ -88,7 +88,10 @@ def cell_shapes(index: pd.MultiIndex, grid: str) -> gpd.GeoSeries:
 
 
 def expected_cells(
-    total: AreaSums, slumps: gpd.GeoDataFrame, curves: Mapping[str, Mapping[str, Any]], grid: str
+    total: AreaSums,
+    found: pd.DataFrame,  # of slump_sums
+    curves: Mapping[str, Mapping[str, Any]],
+    grid: str,
 ) -> gpd.GeoDataFrame:
     "A grid's cells: ground, expected area with its calibration interval at each ratio, and the detections of each."
     sums = cell_sums(total, grid)
@@ -99,7 +102,6 @@ def expected_cells(
         table[f"expected_m2_{ratio}"] = expected
         low, high = calibration_interval(expected, by_logit, curves[ratio]).T
         table[f"calibration_low_{ratio}"], table[f"calibration_high_{ratio}"] = low, high
-    found = slump_sums(slumps, grid)
     table = table.join(found, how="outer").fillna(dict.fromkeys([*found, "km2"], 0))
     counts = {name: "i8" for name in found if not name.endswith("_m2")}
     cells = table.astype(counts).reset_index()

@@ -5,9 +5,11 @@
 # %% auto #0
 __all__ = ['SIZE_COLUMNS', 'SURE_COLUMNS', 'WORTH_COLUMNS', 'COLUMN_MEANINGS', 'LAYER_COLUMNS', 'EXPECTED_COLUMNS',
            'SCENE_COLUMNS', 'CONF_BOUNDS', 'LayerColumn', 'column_value', 'with_sure_columns', 'slump_layer',
-           'strict_thresholds', 'confidence_class', 'table_schema', 'write_schema', 'describe_columns']
+           'layer_crs', 'read_detections', 'strict_thresholds', 'confidence_class', 'table_schema', 'write_schema',
+           'describe_columns']
 
 # %% ../../nbs/mapping/05_columns.ipynb #bfeb3f43
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +17,9 @@ from typing import Any, NamedTuple
 import geopandas as gpd
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
+import pyproj
+import shapely
 
 from ..core.files import write_json
 from ..tiles.layout import CRS
@@ -89,6 +94,20 @@ def slump_layer(rows: Sequence[dict] = (), more: dict[str, str] | None = None) -
     values = [{name: column_value(row, name, dtype) for name, dtype in columns.items()} for row in rows]
     table = pd.DataFrame(values, columns=list(columns)).astype(columns)
     return gpd.GeoDataFrame(table, geometry=[row["geometry"] for row in rows], crs=CRS)
+
+# %% ../../nbs/mapping/05_columns.ipynb #ca95a1ea
+@functools.cache
+def layer_crs() -> pyproj.CRS:
+    "EPSG:3413, parsed once: parsing it for each column of each scene takes longer than reading the columns."
+    return pyproj.CRS(CRS)
+
+
+def read_detections(path: Path) -> gpd.GeoDataFrame:
+    "The layer of a scene that was written with its `pixels`; as geopandas reads it, with all SURE_COLUMNS."
+    with pq.ParquetFile(path) as file:
+        table = file.read().to_pandas()
+    shapes = {name: gpd.GeoSeries(shapely.from_wkb(table[name]), crs=layer_crs()) for name in ("geometry", "pixels")}
+    return with_sure_columns(gpd.GeoDataFrame(table.assign(**shapes), geometry="geometry"))
 
 # %% ../../nbs/mapping/05_columns.ipynb #d7078022
 def strict_thresholds(threshold: float) -> tuple[float, float]:

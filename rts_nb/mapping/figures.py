@@ -21,7 +21,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import rasterio
-import shapely
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
@@ -29,6 +28,7 @@ from rasterio.windows import Window
 
 from ..core.drawing import Bounds, as_picture, draw_chip, draw_map_frame, draw_outline, square_around, text_figure
 from ..core.files import resolve
+from .catalogue import box_of_record
 from .folder import AREA_PACKAGE, LOG, map_imagery
 from .records import read_records
 from ..predict.scenes import list_scenes
@@ -121,13 +121,12 @@ def read_slumps(out_dir: str | os.PathLike) -> gpd.GeoDataFrame:
 def show_map(out_dir: str | os.PathLike, scenes, n=4) -> Figure:
     "The `n` scenes with the largest slump area."
     out, found, slumps = Path(resolve(out_dir)), scenes_of_map(out_dir, scenes), read_slumps(out_dir)
-    done = [record for record in read_records(out) if record["scene"] in found.scenes]
+    done = [(-record["area_m2"], record["scene"]) for record in read_records(out) if record["scene"] in found.scenes]
     n_scenes = len(done)
-    done = sorted(done, key=lambda record: -record["area_m2"])[:n]
+    done = sorted(done, key=lambda scene: scene[0])[:n]
     size = (3.8 * len(done) + 0.6, 3.9)
     fig, axes = plt.subplots(1, len(done), figsize=size, dpi=110, squeeze=False, layout="constrained")
-    for ax, record in zip(axes[0], done, strict=True):
-        name = record["scene"]
+    for ax, (_, name) in zip(axes[0], done, strict=True):
         image = draw_scene(ax, out, name, found, slumps)
     fig.colorbar(image, ax=axes, label="calibrated probability of RTS", shrink=0.8)
     fig.suptitle(map_title(len(slumps), slumps["area_m2"].sum(), len(done), n_scenes), fontsize=10)
@@ -142,10 +141,8 @@ def map_figures(run_dir: str | os.PathLike, out_dir: str | os.PathLike) -> str:
 
 def footprints(out_dir: str | os.PathLike) -> gpd.GeoSeries:
     "The boxes of all scenes of a map, by name."
-    out, boxes = Path(resolve(out_dir)), {}
-    for record in read_records(out):
-        with rasterio.open(out / f"{record['scene']}_mask.tif") as mask:
-            boxes[record["scene"]] = shapely.box(*mask.bounds)
+    out = Path(resolve(out_dir))
+    boxes = {record["scene"]: box_of_record(out, record) for record in read_records(out)}
     return gpd.GeoSeries(boxes, crs=CRS)
 
 # %% ../../nbs/mapping/15_figures.ipynb #cc348dd8

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from ..calibration.ensembles import calibration_of
 from ..core.files import RunError, resolve, show_path
+from .catalogue import finished_records, told_scenes
 from rts_nb.mapping.folder import (
     LOG,
     MANIFEST,
@@ -26,8 +27,8 @@ from rts_nb.mapping.folder import (
     lock_map,
     map_settings,
 )
-from .log import MapClock, finish_map, known_caveats, other_seconds, tells_of_all
-from .records import read_records, scene_outputs
+from .log import MapClock, finish_map, known_caveats, other_seconds
+from .records import scene_outputs
 from .starting import begun_scenes, files_of_scene, start_map
 from ..settings.config import load_config
 
@@ -37,6 +38,7 @@ class FinishedMap(NamedTuple):
 
     settings: dict  # content of manifest.json
     log: dict  # content of inference_log.json
+    scenes: list[str]  # in the order of ownership
 
 # %% ../../nbs/mapping/12_merging.ipynb #d5c8748e
 def read_map(path: str | os.PathLike) -> FinishedMap:
@@ -47,21 +49,22 @@ def read_map(path: str | os.PathLike) -> FinishedMap:
         found = f"{show_path(folder)} holds no finished map (no {MANIFEST} or no {LOG})"
         raise RunError(f"{found}; {way_out}")
     settings, log = (json.loads((folder / name).read_text(encoding="utf-8")) for name in (MANIFEST, LOG))
-    for record in log["scenes"]:
+    for record in finished_records(folder):
         name = record["scene"]
         if not all((folder / file).exists() for file in scene_outputs(name)):
             raise RunError(f"{show_path(folder)} is not finished (files of {name} are missing); {way_out}")
-    if not tells_of_all(log, read_records(folder)):
+    scenes = told_scenes(folder)
+    if scenes is None:
         found = f"{show_path(folder)} is not finished (its log does not tell of all its scenes)"
         raise RunError(f"{found}; {way_out}")
-    return FinishedMap(settings, log)
+    return FinishedMap(settings, log, scenes)
 
 # %% ../../nbs/mapping/12_merging.ipynb #976ea138
 def check_same_settings(maps: dict[Path, FinishedMap]) -> None:
     "RunError if two maps were made by different models or with different settings."
-    first, (settings, _) = next(iter(maps.items()))
+    first, one = next(iter(maps.items()))
     for folder, other in maps.items():
-        changes = changed_settings(settings, other.settings)
+        changes = changed_settings(one.settings, other.settings)
         if changes:
             words = [f"{key} {there}, {now}" for key, (there, now) in changes.items()]
             found = f"{show_path(first)} and {show_path(folder)} are maps of different models or settings"
@@ -71,9 +74,8 @@ def check_same_settings(maps: dict[Path, FinishedMap]) -> None:
 def scene_owners(maps: dict[Path, FinishedMap]) -> dict[str, Path]:
     "Scene → folder of the map that has it; RunError if two maps have one."
     owners: dict[str, Path] = {}
-    for folder, (_, log) in maps.items():
-        for record in log["scenes"]:
-            name = record["scene"]
+    for folder, part in maps.items():
+        for name in part.scenes:
             if name in owners:
                 found = f"{show_path(owners[name])} and {show_path(folder)} both have a scene {name}"
                 raise RunError(f"{found}; the parts of a map have no scene in common")
@@ -102,10 +104,10 @@ def check_model(model_dir: str | os.PathLike, calibration: dict, settings: dict)
 def link_scenes(out: Path, owners: dict[str, Path]) -> None:
     "Makes a map's folder hold links to the files of these scenes, and no other ones; RunError if it holds own files."
     linked = begun_scenes(out)
-    outputs = [out / file for name in sorted({*linked, *owners}) for file in scene_outputs(name)]
-    own = [path for path in outputs if path.exists() and not path.is_symlink()]
+    outputs = (out / file for name in sorted({*linked, *owners}) for file in scene_outputs(name))
+    own = next((path for path in outputs if path.exists() and not path.is_symlink()), None)
     if own:
-        found = f"{show_path(out)} holds a map of its own ({own[0].name})"
+        found = f"{show_path(out)} holds a map of its own ({own.name})"
         raise RunError(f"{found}; choose another out_dir for the merged one")
     for name in {*linked, *owners}:  # also what a merge left that was killed
         for file in files_of_scene(name):
@@ -119,8 +121,8 @@ def link_scenes(out: Path, owners: dict[str, Path]) -> None:
 def merged_failures(maps: dict[Path, FinishedMap], owners: dict[str, Path]) -> dict[str, str]:
     "Scene → reason, for scenes that failed in one map and are in no other."
     failed = {}
-    for _, log in maps.values():
-        for name, reason in log["scenes_failed"].items():
+    for part in maps.values():
+        for name, reason in part.log["scenes_failed"].items():
             if name not in owners:
                 failed[name] = reason
     return failed
@@ -135,20 +137,20 @@ def merge_maps(
     found, out = {Path(resolve(path)): read_map(path) for path in maps}, Path(resolve(out_dir))
     check_same_settings(found)
     owners = scene_owners(found)
-    settings, log = next(iter(found.values()))
+    settings, log, _ = next(iter(found.values()))
     model = model_dir or log["model"]
     if not Path(resolve(model)).is_dir():
         way_out = "name its folder with model_dir (--model-dir)"
         raise RunError(f"the model of these maps, {model}, is not here; {way_out}")
     clock, calibration = MapClock(), calibration_of(model)
     check_model(model, calibration, settings)
-    least = max(log["min_area_m2"] for _, log in found.values())
+    least = max(part.log["min_area_m2"] for part in found.values())
     warnings = known_caveats(model, calibration, settings["histogram_matching"], least)
     failed = merged_failures(found, owners)
     with lock_map(out) as work, explain_write_errors(out, "the merged map"):
         start_map(out, settings)
         link_scenes(out, owners)
-        computed_in = sorted({log["computed_in"] for _, log in found.values() if log.get("computed_in")})
+        computed_in = sorted({part.log["computed_in"] for part in found.values() if part.log.get("computed_in")})
         job = MapJob(out, work, settings | dict(min_area_m2=least), warnings, "; ".join(computed_in))
         (out / TIMES).unlink(missing_ok=True)  # of an earlier merge
         clock.add(out, sum(map(other_seconds, found)))

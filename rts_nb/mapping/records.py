@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['ARCHIVE', 'BESIDE', 'WORLD_FILES', 'LISTED_SOURCES', 'full_path', 'archive_on_disk', 'files_beside', 'size_and_time',
            'header_stamp', 'file_stamp', 'scene_stamp', 'record_path', 'scene_outputs', 'raster_facts',
-           'read_scene_record', 'read_records', 'finished_scene']
+           'read_scene_record', 'recorded_names', 'read_records', 'MapRecords', 'finished_scene']
 
 # %% ../../nbs/mapping/08_records.ipynb #725679b4
 import functools
@@ -15,6 +15,7 @@ import os
 import re
 import time
 import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -203,10 +204,32 @@ def read_scene_record(path: Path) -> dict | None:
     return record if isinstance(record, dict) else None
 
 
-def read_records(out: Path) -> list[dict]:
-    "The records of all finished scenes of a map, by name."
-    records = [read_scene_record(path) for path in sorted((out / "parts").glob("*.json"))]
-    return [record for record in records if record is not None]
+def recorded_names(out: Path) -> list[str]:
+    "Names of the scenes that a map has a record of, in their order."
+    parts = out / "parts"
+    names = os.listdir(parts) if parts.is_dir() else []
+    return sorted(name.removesuffix(".json") for name in names if name.endswith(".json"))
+
+
+def read_records(out: Path) -> Iterator[dict]:
+    "The records of all finished scenes of a map, by name, one after the other."
+    for name in recorded_names(out):
+        record = read_scene_record(record_path(out, name))
+        if record is not None:
+            yield record
+
+# %% ../../nbs/mapping/08_records.ipynb #f2a90d1d
+class MapRecords(Sequence):
+    "The records of a map's scenes in a given order; only names are held, a record is read whenever it is asked for."
+
+    def __init__(self, out: Path, names: Sequence[str]):
+        self.out, self.names = out, list(names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, k):
+        return json.loads(record_path(self.out, self.names[k]).read_text(encoding="utf-8"))
 
 # %% ../../nbs/mapping/08_records.ipynb #972f738f
 def finished_scene(out: Path, name: str, scene: Scene) -> bool:

@@ -165,11 +165,12 @@ def has_histograms(profile: dict | None) -> bool:
 # %% ../../nbs/mapping/01_shift.ipynb #a5ed4c7c
 def sum_histograms(profile: dict | None, records: Iterable[dict]) -> MapHistograms | None:
     "The histograms of all scenes of a map; None without a profile, or where a scene was mapped without one."
-    records = list(records)
-    if profile is None or not has_histograms(profile) or any("seen" not in record for record in records):
+    if profile is None or not has_histograms(profile):
         return None
     total = MapHistograms(profile)
     for record in records:
+        if "seen" not in record:
+            return None
         total.add_record(record["seen"])
     return total
 
@@ -353,7 +354,7 @@ def show_shift(out_dir: str | os.PathLike, model_dir: str | os.PathLike) -> Figu
     "Histograms of a map (black) against those of training (grey); a figure that says so where there is no profile."
     log = json.loads((Path(resolve(out_dir)) / LOG).read_text(encoding="utf-8"))
     profile = load_training_profile(model_dir)
-    histograms = sum_histograms(profile, log["scenes"])
+    histograms = sum_histograms(profile, log.get("scenes", [log]))  # each scene in a log of an earlier version
     if profile is None or histograms is None:
         return no_profile_figure()
     pairs, shift = compare_histograms(profile, histograms), measure_shift(profile, histograms)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WORTH', 'slump_numbers', 'closed_shape', 'meets_at_corners', 'without_slits', 'bridged_shape', 'seam_gaps',
            'joined_pixels', 'joined_names', 'joined_dates', 'joined_cuts', 'unite', 'with_expected', 'MergedScenes',
-           'merge_scenes']
+           'merge_rows', 'merge_scenes', 'SlumpUnion']
 
 # %% ../../nbs/mapping/07_union.ipynb #7872c26f
 from collections.abc import Sequence
@@ -151,6 +151,22 @@ class MergedScenes(NamedTuple):
     n_below_min_area: int  # dropped
 
 # %% ../../nbs/mapping/07_union.ipynb #655cdb4d
+def merge_rows(
+    found: gpd.GeoDataFrame,  # detections; the first that has a slump names it
+    numbers: np.ndarray,  # of slump_numbers
+    min_area_m2: float,
+    curve: dict[str, Any] | None = None,  # `object_scores` of a calibration
+) -> MergedScenes:
+    "The slumps that detections belong to, without those below the area."
+    is_alone = ~pd.Series(numbers).duplicated(keep=False).to_numpy()
+    rows = {n: [row] for n, row in zip(numbers[is_alone], found[is_alone].to_dict("records"), strict=True)}
+    for number, parts in found[~is_alone].groupby(numbers[~is_alone]):
+        rows[number] = unite(parts)
+    in_order = [row for number in sorted(rows) for row in rows[number]]
+    kept = [row for row in in_order if is_large_enough(row["area_m2"], min_area_m2)]
+    return MergedScenes(slump_layer(with_expected(kept, curve), WORTH), len(in_order) - len(kept))
+
+
 def merge_scenes(
     layers: Sequence[gpd.GeoDataFrame],  # of find_slumps or owned_detections; the first that has a slump names it
     min_area_m2: float,
@@ -161,11 +177,41 @@ def merge_scenes(
     if not with_rows:
         return MergedScenes(slump_layer((), WORTH), 0)
     found = pd.concat(with_rows, ignore_index=True)
-    numbers = slump_numbers(found)
-    is_alone = ~pd.Series(numbers).duplicated(keep=False).to_numpy()
-    rows = {n: [row] for n, row in zip(numbers[is_alone], found[is_alone].to_dict("records"), strict=True)}
-    for number, parts in found[~is_alone].groupby(numbers[~is_alone]):
-        rows[number] = unite(parts)
-    in_order = [row for number in sorted(rows) for row in rows[number]]
-    kept = [row for row in in_order if is_large_enough(row["area_m2"], min_area_m2)]
-    return MergedScenes(slump_layer(with_expected(kept, curve), WORTH), len(in_order) - len(kept))
+    return merge_rows(found, slump_numbers(found), min_area_m2, curve)
+
+# %% ../../nbs/mapping/07_union.ipynb #871b4e4b
+class SlumpUnion:
+    """Unites the detections of scenes that come from left to right, and lets go of slumps that are complete.
+
+    A slump is complete when all of it lies further left than half a pixel before the scenes to come."""
+
+    chunk = 10_000  # detections that are held, beside those that wait for scenes to come
+
+    def __init__(self, min_area_m2: float, largest_pixel_m: float, curve: dict[str, Any] | None = None):
+        self.min_area_m2, self.curve = min_area_m2, curve
+        self.reach = largest_pixel_m / 2 * (1 + 1e-6)
+        self.held: list[gpd.GeoDataFrame] = []
+        self.n_new, self.n_waiting = 0, 0
+
+    def add(self, layer: gpd.GeoDataFrame, rank: int) -> None:
+        "Adds the detections of a scene; its rank in the order of ownership says who names a slump."
+        if len(layer):
+            self.held.append(layer.assign(rank=rank))
+            self.n_new += len(layer)
+
+    def is_full(self) -> bool:
+        "Whether so much is held that it should be united; each detection is looked at a few times at most."
+        return self.n_new >= max(self.chunk, self.n_waiting)
+
+    def complete(self, left=np.inf) -> MergedScenes:
+        "The slumps that no scene from `left` on (m) can reach, in the order of ownership."
+        if not self.held:
+            return MergedScenes(slump_layer((), WORTH), 0)
+        found = pd.concat(self.held, ignore_index=True).sort_values("rank", kind="stable", ignore_index=True)
+        numbers, right = slump_numbers(found), shapely.bounds(found["pixels"].to_numpy())[:, 2]
+        is_open = np.zeros(numbers.max() + 1, bool)
+        np.logical_or.at(is_open, numbers, right + self.reach >= left)
+        waits = is_open[numbers]
+        self.held = [found[waits]] if waits.any() else []
+        self.n_new, self.n_waiting = 0, int(waits.sum())
+        return merge_rows(found[~waits].reset_index(drop=True), numbers[~waits], self.min_area_m2, self.curve)

@@ -22,9 +22,11 @@ from rasterio.windows import Window
 
 from ..core.files import RTSError, resolve
 from ..core.jobs import progress
+from ..mapping.catalogue import finished_records
 from ..mapping.figures import read_slumps
 from ..mapping.geodesy import geodesic_area, pixel_area_m2
-from ..mapping.ground import SceneGround, centres, ordered_records
+from ..mapping.grids import grid_of_record
+from ..mapping.ground import SceneGround, centres, map_ground
 from ..mapping.polygons import burn, polygon_statistics, raster_blocks
 from ..mapping.rasters import MASK_NODATA
 from ..mapping.smoothing import pixel_polygons, place_outline
@@ -165,8 +167,8 @@ def detection_rows(detections: gpd.GeoDataFrame, regions: dict[str, str]) -> pd.
 
 def block_side_of(log: dict[str, Any], out: Path) -> float:
     "The side of a tile of the map's model, m: its size times the pixel of the first scene."
-    with rasterio.open(out / f"{log['scenes'][0]['scene']}_mask.tif") as mask:
-        return log["tile_size"] * float(mask.res[0])
+    first = next(finished_records(out))
+    return log["tile_size"] * grid_of_record(out, first).transform.a
 
 
 def in_pixels_of(shapes: Sequence[shapely.Geometry], transform: rasterio.Affine) -> list[shapely.Geometry]:
@@ -182,10 +184,10 @@ def list_ground(map_dir: str | os.PathLike, block_m: float | None = None) -> gpd
     "All items of a finished map, detections first: a row each, columns COMMON; `block_m` None: a tile of its model."
     out, log = Path(resolve(map_dir)), finished_map_log(map_dir)
     detections = read_slumps(out)
-    records = ordered_records(log["scenes"], [record["scene"] for record in log["scenes"]])
+    records = list(finished_records(out))
     counts = BlockCounts(block_m or block_side_of(log, out))
     near: list[dict[str, Any]] = []
-    with SceneGround({record["scene"]: out / f"{record['scene']}_mask.tif" for record in records}) as ground:
+    with map_ground(out, records) as ground:
         for record in progress(records, "listing ground", unit="scene"):
             scene = MapScene(record["scene"], record["region"], record["threshold"], ground, out)
             mask = ground.masks[scene.name]

@@ -27,10 +27,11 @@ from rasterio.transform import from_origin
 
 from ..core.files import DataError, resolve, show_path
 from ..core.shapes import linked_groups
+from ..mapping.catalogue import finished_records
 from ..mapping.figures import read_slumps
 from ..mapping.folder import describe_changes
 from ..mapping.geodesy import geodesic_area, geodesic_size, pixel_area_m2
-from ..mapping.ground import SceneGround, centres, has_data_at
+from ..mapping.ground import SceneGround, centres, has_data_at, map_ground
 from ..mapping.layers import write_geopackage
 from ..mapping.polygons import raster_blocks
 from ..mapping.rasters import MASK_NODATA
@@ -45,8 +46,9 @@ from ..tiles.slumps import longest_on_ground
 @contextlib.contextmanager
 def mapped_ground(map_dir: str | os.PathLike) -> Iterator[SceneGround]:
     "The masks of a finished map, open until the block ends."
-    out, log = Path(resolve(map_dir)), finished_map_log(map_dir)
-    with SceneGround({record["scene"]: out / f"{record['scene']}_mask.tif" for record in log["scenes"]}) as ground:
+    out = Path(resolve(map_dir))
+    finished_map_log(map_dir)
+    with map_ground(out, list(finished_records(out))) as ground:
         yield ground
 
 
