@@ -11,7 +11,6 @@ __all__ = ['FAST', 'STORE', 'IMPORTANT_FROM', 'BEST', 'RESTATED', 'Range', 'read
 
 # %% ../../nbs/experiments/12_search.ipynb #d7d40864
 import argparse
-import json
 import sys
 import warnings
 from collections.abc import Mapping
@@ -35,6 +34,7 @@ from rts_nb.core.files import (
     atomic,
     first_line,
     project_root,
+    read_json,
     read_text,
     resolve,
     show_path,
@@ -160,7 +160,7 @@ def trial_value(trial: optuna.Trial, config: str, overrides: str, space: Mapping
         trial.set_user_attr("failed", ended.why)
         print_line(f"trial {trial.number}: failed: {ended.why} ({show_path(job.log)})")
         raise FailedTrial(ended.why)
-    metrics = json.loads(read_text(place / "metrics.json"))
+    metrics = read_json(place / "metrics.json")
     trial.set_user_attr("cost_usd", metrics["cost_usd"])
     value = float(metrics["best"][f"realistic_{ratio}"]["pr_auc"])
     print_line(f"trial {trial.number}: PR-AUC {value:.3f} at 1:{ratio}, {text}")
