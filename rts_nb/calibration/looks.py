@@ -22,7 +22,7 @@ from .gain import gain_of_mean
 from .passes import Scores, config_of, score_split, split_tiles
 from .regions import region_rows, with_bounds
 from .thresholds import load_calibration, verdict_on
-from ..core.files import RunError, first_line, is_virtual, resolve, show_path, write_json
+from ..core.files import RunError, is_virtual, printable, read_json, resolve, show_path, write_json
 from ..predict.ensemble import member_paths
 from ..predict.predictor import EnsemblePredictor, Predictor
 from ..runs.directory import lock_run
@@ -79,11 +79,13 @@ def ledger_file(root: str | os.PathLike) -> Path:
 
 def read_ledger(file: Path) -> list[dict[str, Any]]:
     "The entries of a ledger, none where there is no file; RunError where it is broken."
-    try:
-        entries = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-    except ValueError as error:
-        found = f"{show_path(file)} is no list of looks at the test regions ({first_line(error)})"
-        raise RunError(f"{found}; restore it, or delete it and lose the count of earlier looks") from None
+    if not file.exists():
+        return []
+    way_out = "restore it, or delete it and lose the count of earlier looks at the test regions"
+    entries = read_json(file, of=list, way_out=way_out)
+    for entry in entries:
+        if not isinstance(entry, dict) or "key" not in entry:
+            raise RunError(f"{show_path(file)} holds {printable(str(entry))[:60]}, which is no look; {way_out}")
     return entries
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core.files import ConfigError, DataError, is_virtual, resolve, show_path, write_json
+from ..core.files import ConfigError, DataError, is_virtual, read_json, resolve, show_path, write_json
 from ..data import prepare
 from ..predict.ensemble import is_ensemble
 from ..predict.predictor import Predictor, explain_device_errors
@@ -184,7 +184,7 @@ def load_scores(stem: Path) -> Scores | None:
         return None
     histogram = ScoreHistogram.load(stem.with_suffix(".pixels.npz"))
     objects = ObjectCounts.load(stem.with_suffix(".objects.npz"))
-    return Scores(histogram, objects, json.loads(info.read_text(encoding="utf-8")))
+    return Scores(histogram, objects, read_json(info))
 
 
 def score_split(

@@ -6,7 +6,8 @@
 __all__ = ['QUERY', 'GDAL_PREFIXES', 'RAW_FILE_VRT', 'RTSError', 'DataError', 'ConfigError', 'RunError', 'first_line',
            'project_root', 'is_virtual', 'resolve', 'file_of', 'printable', 'absolute_path', 'is_url', 'without_query',
            'url_note', 'show_path', 'is_there', 'typed_path', 'lookup_note', 'find_input', 'read_umask', 'apply_umask',
-           'atomic', 'finite_or_null', 'null_as_nan', 'write_json', 'read_virtual_bytes', 'read_text', 'digest']
+           'atomic', 'finite_or_null', 'null_as_nan', 'write_json', 'read_virtual_bytes', 'read_text', 'read_json',
+           'digest']
 
 # %% ../../nbs/core/00_files.ipynb #9c0e1f44
 import contextlib
@@ -20,7 +21,7 @@ import re
 import shutil
 import urllib.parse
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,13 +85,15 @@ def file_of(root: str | os.PathLike, name: str) -> str:
 
 # %% ../../nbs/core/00_files.ipynb #df679e12
 def printable(text: str) -> str:
-    r"A text that any output takes: bytes that are not UTF-8 as \xe9, line breaks as \n."
+    r"A text that any output takes, in one line: bytes that are not UTF-8 as \xe9, control characters as \n."
 
     def escaped(found: re.Match) -> str:
         code = ord(found[0])
+        if code < 0x100:
+            return repr(found[0])[1:-1]
         return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
-    return re.sub("[\ud800-\udfff]", escaped, text).replace("\n", "\\n")
+    return re.sub("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]", escaped, text)
 
 
 def absolute_path(path: str | os.PathLike) -> Path:
@@ -268,6 +271,30 @@ def read_text(path: str | os.PathLike) -> str:
     if is_virtual(path):
         return read_virtual_bytes(str(path)).decode("utf-8-sig")
     return Path(path).read_text(encoding="utf-8-sig")
+
+# %% ../../nbs/core/00_files.ipynb #e0ac1d21
+def read_json(
+    path: str | os.PathLike,
+    keys: Sequence[str] = (),  # that the object has to have
+    of: type[Any] = dict,  # what the file has to hold: an object (dict) or a list
+    error: type[RTSError] = RunError,  # that says what is wrong
+    way_out: str = "restore it, or make it again",
+) -> Any:
+    "The content of a JSON file; an error in one line where it is missing, cut off, no JSON, or something else."
+    shown = show_path(path)
+    try:
+        content: Any = json.loads(read_text(path))
+    except FileNotFoundError:
+        raise error(f"{shown} is missing; {way_out}") from None
+    except (OSError, ValueError, RecursionError) as e:
+        raise error(f"{shown} cannot be read as JSON ({printable(first_line(e))[:120]}); {way_out}") from None
+    if not isinstance(content, of):
+        expected = "an object" if of is dict else "a list"
+        raise error(f"{shown} holds {printable(str(content))[:60]}, expected {expected}; {way_out}")
+    lacking = [key for key in keys if key not in content]
+    if lacking:
+        raise error(f"{shown} lacks {', '.join(lacking)}; {way_out}")
+    return content
 
 # %% ../../nbs/core/00_files.ipynb #7f2badc4
 def digest(path: str | os.PathLike) -> str:

@@ -10,7 +10,6 @@ __all__ = ['ASSUMED_BLOCKS', 'BAR', 'measured_blocks', 'detectable_text', 'Budge
 # %% ../../nbs/experiments/10_command.ipynb #3939af0d
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..core.files import ConfigError, RTSError, RunError, first_line, read_text, show_path
+from ..core.files import ConfigError, RTSError, RunError, first_line, read_json, show_path
 from ..core.jobs import forgiving_output, print_line, progress
 from ..core.pages import write_pages
 from .gate import Variance, detectable_gain, is_ruled_out
@@ -102,7 +101,7 @@ class Purse:
     def expected(self) -> float:
         "USD of one more run: the mean of those that are finished, 0 before the first."
         places = [place for _, _, place in runs_in_plan(self.plan) if finished(place)]
-        costs = [json.loads(read_text(place / "metrics.json"))["cost_usd"] for place in places]
+        costs = [read_json(place / "metrics.json", ["cost_usd"])["cost_usd"] for place in places]
         return float(np.mean(costs)) if costs else 0.0
 
     def check(self) -> None:
@@ -176,7 +175,7 @@ class Call:
     def settle(self, job: Job, ended: Ended) -> None:
         "Says how a run ended; BudgetSpent where the watch stopped it."
         if ended.state == "finished":
-            metrics = json.loads(read_text(job.run_dir / "metrics.json"))
+            metrics = read_json(job.run_dir / "metrics.json")
             print_line(f"{job.title}: finished, {metrics['cost_usd']:.2f} USD")
         elif ended.state == "failed":
             self.failed[job.title] = ended.why

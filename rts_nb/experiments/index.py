@@ -8,7 +8,6 @@ __all__ = ['CHAPTERS', 'Chapter', 'relative', 'RunFiles', 'read_run_files', 'tra
            'review_chapter', 'ledger_words', 'experiments_chapter', 'with_files', 'chapters_of', 'write_index', 'main']
 
 # %% ../../nbs/experiments/14_index.ipynb #14b50897
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from ..calibration.looks import recorded_look
 from ..calibration.tables import promise_verdict, with_interval
 from ..calibration.thresholds import load_calibration
 from ..core.drawing import interval_text
-from ..core.files import RTSError, atomic, first_line, is_virtual, resolve, show_path
+from ..core.files import RTSError, atomic, first_line, is_virtual, read_json, resolve, show_path
 from .ledger import Ledger, ledger_path, ledgers_with
 from ..mapping.figures import map_figures
 from ..mapping.folder import LOG, map_path
@@ -138,7 +137,7 @@ class RunMap(NamedTuple):
 
     @property
     def log(self) -> dict[str, Any]:
-        return json.loads((self.folder / LOG).read_text(encoding="utf-8"))
+        return read_json(self.folder / LOG)
 
 
 def map_of_run(run_dir: Path) -> RunMap | None:
@@ -228,7 +227,7 @@ def review_chapter(run: RunFiles) -> Chapter | None:
     reviewed = [place for place in places if (place / WORTH).is_file()]
     if not reviewed:
         return None
-    folder, worth = reviewed[0], json.loads((reviewed[0] / WORTH).read_text(encoding="utf-8"))
+    folder, worth = reviewed[0], read_json(reviewed[0] / WORTH)
     users, area = worth["figures"]["users_accuracy"], worth["figures"]["area_m2"]
     hectares = {key: value and value / 1e4 for key, value in area.items() if key in ("value", "ci_low", "ci_high")}
     judges = "The known truth of the scenes played the reviewers. " if folder == places[1] else ""

@@ -11,7 +11,6 @@ __all__ = ['RECORD', 'WINNER', 'ledger_path', 'read_plan_record', 'list_experime
 
 # %% ../../nbs/experiments/08_ledger.ipynb #60b7bd50
 import datetime
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core.files import RTSError, RunError, first_line, read_text, show_path, write_json
+from ..core.files import RTSError, RunError, first_line, read_json, show_path, write_json
 from .comparison import TrainedRun, read_trained
 from rts_nb.experiments.gate import (
     FRESH_SEEDS,
@@ -57,7 +56,7 @@ def read_plan_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     if not path.is_file():
         raise RunError(f"{show_path(folder)} has no {RECORD}: no experiment ran there; start one by make experiment")
-    return json.loads(read_text(path))
+    return read_json(path)
 
 
 def list_experiments(plan: Plan) -> dict[str, Any]:
@@ -139,7 +138,7 @@ def spent_usd(plan: Plan) -> float:
     for _, _, place in runs_in_plan(plan):
         unfinished_usd = unfinished.pop(run_key(place), 0.0)
         if finished(place):
-            total += json.loads(read_text(place / "metrics.json"))["cost_usd"]
+            total += read_json(place / "metrics.json", ["cost_usd"])["cost_usd"]
         else:
             total += unfinished_usd
     return total

@@ -8,7 +8,6 @@ __all__ = ['NOT_STATED', 'CHANNELS', 'LIMITS', 'UNKNOWN', 'Licences', 'first_run
 
 # %% ../../nbs/experiments/15_release.ipynb #157591d6
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -19,7 +18,7 @@ import jinja2
 
 from ..calibration.looks import recorded_look
 from ..calibration.thresholds import caveats, load_calibration, operating_point
-from ..core.files import RTSError, RunError, first_line, project_root, read_text, resolve, show_path
+from ..core.files import RTSError, RunError, first_line, project_root, read_json, read_text, resolve, show_path
 from ..core.jobs import forgiving_output
 from .index import Chapter, RunFiles, calibration_chapter, look_chapter
 from ..mapping.page import read_template
@@ -65,8 +64,8 @@ def split_words(split: dict[str, Any]) -> str:
 def card_facts(folder: Path, cfg: Config, calibration: dict[str, Any]) -> dict[str, Any]:
     "The first table of the card."
     run = first_run(folder)
-    stats = json.loads(read_text(run / "normalization_stats.json"))
-    environment = json.loads(read_text(run / "environment.json"))
+    stats = read_json(run / "normalization_stats.json")
+    environment = read_json(run / "environment.json")
     members = f"; the mean of {len(member_paths(folder))} members" if is_ensemble(folder) else ""
     entry = operating_point(calibration)
     extra = "".join(f", {channel}" for channel in cfg.data.extra_channels)

@@ -9,7 +9,6 @@ __all__ = ['FAST', 'Range', 'read_space', 'space_file', 'is_asked', 'suggest', '
 
 # %% ../../nbs/experiments/12_search.ipynb #5a2262d2
 import argparse
-import json
 import sys
 from collections.abc import Mapping
 from functools import partial
@@ -25,6 +24,7 @@ from rts_nb.core.files import (
     RunError,
     first_line,
     project_root,
+    read_json,
     read_text,
     resolve,
     show_path,
@@ -161,7 +161,7 @@ def trial_value(trial: optuna.Trial, config: str, overrides: str, space: Mapping
         trial.set_user_attr("failed", ended.why)
         print_line(f"trial {trial.number}: failed: {ended.why} ({show_path(job.log)})")
         raise FailedTrial(ended.why)
-    metrics = json.loads(read_text(place / "metrics.json"))
+    metrics = read_json(place / "metrics.json")
     trial.set_user_attr("cost_usd", metrics["cost_usd"])
     value = float(metrics["best"][f"realistic_{ratio}"]["pr_auc"])
     print_line(f"trial {trial.number}: PR-AUC {value:.3f} at 1:{ratio}, {text}")

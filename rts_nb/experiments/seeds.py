@@ -10,7 +10,6 @@ __all__ = ['ALONE', 'COMMON_KEYS', 'SEED_FIGURES', 'FINAL_SEEDS', 'mean_std', 'E
 
 # %% ../../nbs/experiments/00_seeds.ipynb #cef63fbd
 import glob
-import json
 import os
 import shlex
 from collections import Counter
@@ -27,7 +26,7 @@ from ..calibration.look_tables import LOOK_FIGURES
 from ..calibration.looks import looks_of, recorded_look
 from ..calibration.thresholds import is_reached, load_calibration
 from ..core.drawing import describe_commit, probability_texts
-from ..core.files import RunError, read_text, resolve, show_path, typed_path
+from ..core.files import RunError, read_json, resolve, show_path, typed_path
 from ..predict.ensemble import is_ensemble
 from ..runs.directory import load_run
 from ..settings.config import Config, difference
@@ -204,7 +203,7 @@ def report_caveats(runs: list[EvaluatedRun]) -> list[str]:
 def run_row(run: EvaluatedRun) -> dict[str, Any]:
     "Epochs, temperature, threshold, looks, cost, device and commit of a run."
     calibration, metrics = run.calibration, run.metrics
-    environment = json.loads(read_text(run.path / "environment.json"))
+    environment = read_json(run.path / "environment.json")
     ratio = calibration["operating_ratio"]
     entry = calibration["thresholds"][str(ratio)]
     missed = "" if is_reached(entry) else " *"

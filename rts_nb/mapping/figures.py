@@ -11,7 +11,6 @@ __all__ = ['LEAST_SHOWN', 'CHIPS_A_ROW', 'MapScenes', 'scenes_of_map', 'read_ove
 
 # %% ../../nbs/mapping/15_figures.ipynb #b93cadc0
 import dataclasses
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +26,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from rasterio.windows import Window
 
 from ..core.drawing import Bounds, as_picture, draw_chip, draw_map_frame, draw_outline, square_around, text_figure
-from ..core.files import resolve
+from ..core.files import read_json, resolve
 from .catalogue import box_of_record
 from .folder import AREA_PACKAGE, LOG, map_imagery
 from .records import read_records
@@ -204,7 +203,7 @@ def sizes_title(areas: pd.Series, n_dropped: int) -> str:
 
 def show_detection_sizes(out_dir: str | os.PathLike) -> Figure:
     "The distribution of the slumps' areas, and how sure the model is of each."
-    slumps, log = read_slumps(out_dir), json.loads((Path(resolve(out_dir)) / LOG).read_text(encoding="utf-8"))
+    slumps, log = read_slumps(out_dir), read_json(Path(resolve(out_dir)) / LOG)
     areas = slumps["area_m2"].clip(lower=1.0)
     if not len(slumps):
         return text_figure(sizes_title(areas, log["specks_dropped"]))
@@ -231,7 +230,7 @@ def expected_area_title(log: dict) -> str:
 def show_expected_area(out_dir: str | os.PathLike) -> Figure:
     "Expected area of RTS on 1,000 km² of each 10 km cell; a figure that says so where it is not known."
     out = Path(resolve(out_dir))
-    log = json.loads((out / LOG).read_text(encoding="utf-8"))
+    log = read_json(out / LOG)
     if not log.get("expected_area"):
         return text_figure("Expected area is not known")
     cells = gpd.read_file(out / AREA_PACKAGE, layer="km10", engine="pyogrio")

@@ -29,7 +29,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from ..calibration.thresholds import operating_point
-from ..core.files import DataError, RunError, digest, resolve, show_path
+from ..core.files import DataError, RunError, digest, read_json, resolve, show_path
 from ..predict.ensemble import ENSEMBLE_FILE, is_ensemble
 from ..predict.predictor import imagery_of_run
 from ..predict.views import signature
@@ -210,7 +210,7 @@ LAYERS = (
 def map_imagery(out: Path) -> Imagery:
     "By whose rules the scenes of a map were read, from its manifest; that of bytes where it says nothing."
     path = out / MANIFEST
-    settings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    settings = read_json(path) if path.exists() else {}
     return parse_imagery(settings.get("imagery", {}), show_path(path))
 
 # %% ../../nbs/mapping/00_folder.ipynb #da590a84

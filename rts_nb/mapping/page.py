@@ -23,7 +23,7 @@ import jinja2
 from markupsafe import Markup
 
 from ..core.drawing import Bounds
-from ..core.files import atomic, resolve
+from ..core.files import atomic, read_json, resolve
 from .figures import LEAST_SHOWN, footprints, read_slumps
 from .folder import LOG, explain_write_errors
 from .geodesy import to_degrees
@@ -178,7 +178,7 @@ def map_page_content(out: Path, most: int, pixels: bool, scenes=None) -> dict[st
     return dict(
         title=page_title(slumps, len(boxes)),
         notes=page_notes(len(slumps), looks, most, pixels),
-        caveats=json.loads((out / LOG).read_text(encoding="utf-8"))["warnings"],
+        caveats=read_json(out / LOG, ["warnings"])["warnings"],
         policy=Markup(page_policy(**sources)),
         data=Markup(script_json(data)),
         has_density=len(slumps) > most,

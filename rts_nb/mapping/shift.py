@@ -12,7 +12,6 @@ __all__ = ['SHIFT_BINS', 'LEAST_SHARE', 'FEWEST_TO_SCALE', 'LEAST_USUAL', 'EXACT
            'no_profile_figure', 'show_shift']
 
 # %% ../../nbs/mapping/01_shift.ipynb #5e8f19e3
-import json
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.stats import binomtest
 
-from ..core.files import resolve
+from ..core.files import read_json, resolve
 from .folder import LOG
 from ..predict.profile import as_line, from_line, load_training_profile
 from ..scores.bins import N_BINS, score_bins
@@ -352,7 +351,7 @@ def no_profile_figure() -> Figure:
 # %% ../../nbs/mapping/01_shift.ipynb #591725d7
 def show_shift(out_dir: str | os.PathLike, model_dir: str | os.PathLike) -> Figure:
     "Histograms of a map (black) against those of training (grey); a figure that says so where there is no profile."
-    log = json.loads((Path(resolve(out_dir)) / LOG).read_text(encoding="utf-8"))
+    log = read_json(Path(resolve(out_dir)) / LOG)
     profile = load_training_profile(model_dir)
     histograms = sum_histograms(profile, log.get("scenes", [log]))  # each scene in a log of an earlier version
     if profile is None or histograms is None:

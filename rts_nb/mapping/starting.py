@@ -8,12 +8,11 @@ __all__ = ['NOTES', 'check_out_dir', 'begun_path', 'begun_scenes', 'files_of_sce
            'is_complete', 'forget_old_map']
 
 # %% ../../nbs/mapping/08_starting.ipynb #edb4169f
-import json
 import os
 from collections.abc import Container, Mapping
 from pathlib import Path
 
-from ..core.files import ConfigError, DataError, RunError, is_virtual, resolve, show_path, write_json
+from ..core.files import ConfigError, DataError, RunError, is_virtual, read_json, resolve, show_path, write_json
 from .folder import ERRORS, LAYERS, LOG, MANIFEST, TIMES, changed_settings, describe_changes
 from .records import scene_outputs
 from ..runs.set_aside import RECORD, check_can_move, delete_set_aside, finish_move, read_record, set_aside
@@ -102,7 +101,7 @@ def check_new_folder(out: Path) -> None:
 
 def check_settings_of_map(out: Path, settings: dict) -> None:
     "RunError if a folder holds a map of other settings, a larger smallest area apart."
-    there = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    there = read_json(out / MANIFEST)
     changes = changed_settings(there, settings)
     if changes.get("min_area_m2", (1, 0))[0] <= changes.get("min_area_m2", (0, 1))[1]:
         changes.pop("min_area_m2", None)
@@ -123,7 +122,7 @@ def start_map(out: Path, settings: dict, fresh=False) -> dict:
         check_new_folder(out)
         write_json(out / MANIFEST, settings)
     check_settings_of_map(out, settings)
-    return json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    return read_json(out / MANIFEST)
 
 
 def aside_note(out: Path) -> str:
@@ -135,7 +134,7 @@ def aside_note(out: Path) -> str:
 def is_complete(out: Path) -> bool:
     "Whether a map has a log that tells of no failed scene."
     log = out / LOG
-    return log.exists() and not json.loads(log.read_text(encoding="utf-8"))["scenes_failed"]
+    return log.exists() and not read_json(log)["scenes_failed"]
 
 
 def forget_old_map(out: Path) -> list[str]:

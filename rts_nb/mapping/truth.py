@@ -8,7 +8,6 @@ __all__ = ['MOST_PIXELS', 'COLOURS', 'truth_files', 'SceneTruth', 'empty_truth',
            'outline', 'draw_against_truth', 'show_truth']
 
 # %% ../../nbs/mapping/19_truth.ipynb #142a6e81
-import json
 import os
 from collections.abc import Collection
 from pathlib import Path
@@ -28,7 +27,7 @@ from rasterio.transform import from_origin
 from rasterio.vrt import WarpedVRT
 
 from ..core.drawing import Bounds, as_picture, draw_map_frame
-from ..core.files import DataError, first_line, resolve, show_path
+from ..core.files import DataError, first_line, read_json, resolve, show_path
 from .figures import read_overview, read_slumps, scenes_of_map
 from .folder import LOG
 from .quicklooks import imagery_of_map
@@ -188,7 +187,7 @@ def map_against_truth(out_dir: str | os.PathLike, scenes) -> TruthComparison | N
     if not files:
         print("no truth is known of these scenes (rasters of their file names in truth/ beside them)")
         return None
-    log = json.loads((Path(resolve(out_dir)) / LOG).read_text(encoding="utf-8"))
+    log = read_json(Path(resolve(out_dir)) / LOG)
     try:
         return compare_with_truth(out_dir, files, log["min_area_m2"])
     except DataError as e:

@@ -10,14 +10,13 @@ __all__ = ['MEMBER_FILES', 'ENSEMBLE_FILE', 'digest_of_file', 'Member', 'read_me
 # %% ../../nbs/predict/04_ensemble.ipynb #2c82e743
 import glob
 import hashlib
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..core.files import RunError, resolve, show_path, typed_path, write_json
+from ..core.files import RunError, printable, read_json, resolve, show_path, typed_path, write_json
 from ..settings.config import Config, load_config, save_config
 from ..settings.places import differences_of_run
 
@@ -53,18 +52,15 @@ def read_member(run_dir: str | os.PathLike) -> Member:
     if lacking:
         found = f"{show_path(folder)} lacks {', '.join(lacking)} and is no finished run"
         raise RunError(f"{found}; finish it with 20_train (all folds: make folds), or leave it out")
-    texts = {"environment.json": "{}", "imagery.json": ""}
-    for name in texts:
-        if (folder / name).is_file():
-            texts[name] = (folder / name).read_text(encoding="utf-8")
-    of_data = json.loads(texts["environment.json"]).get("data_digests", {})
+    environment, imagery = folder / "environment.json", folder / "imagery.json"
+    of_data = read_json(environment).get("data_digests", {}) if environment.is_file() else {}
     return Member(
         path=folder,
         cfg=load_config(folder / "config.yaml"),
         digests={name: digest_of_file(folder / name) for name in MEMBER_FILES},
-        stats=json.loads((folder / "normalization_stats.json").read_text(encoding="utf-8")),
+        stats=read_json(folder / "normalization_stats.json", ["dataset_version"]),
         data_digests={name: value for name, value in of_data.items() if name != "normalization_stats.json"},
-        imagery=texts["imagery.json"],
+        imagery=imagery.read_text(encoding="utf-8") if imagery.is_file() else "",
     )
 
 # %% ../../nbs/predict/04_ensemble.ipynb #9d5bb246
@@ -192,7 +188,7 @@ def make_ensemble(runs: str | Sequence[str | os.PathLike]) -> Path:
     save_config(first.cfg.model_copy(update=dict(split=whole)), folder / "config.yaml")
     write_json(folder / "normalization_stats.json", first.stats)
     if first.imagery:
-        write_json(folder / "imagery.json", json.loads(first.imagery))
+        write_json(folder / "imagery.json", read_json(first.path / "imagery.json"))
     write_json(folder / ENSEMBLE_FILE, describe_ensemble(members, folder, kind))
     return folder
 
@@ -202,7 +198,12 @@ def read_ensemble(model_dir: str | os.PathLike) -> dict[str, Any]:
     file = Path(resolve(model_dir)) / ENSEMBLE_FILE
     if not file.is_file():
         raise RunError(f"{show_path(file.parent)} has no {ENSEMBLE_FILE}; make_ensemble makes one from finished runs")
-    return json.loads(file.read_text(encoding="utf-8"))
+    way_out = "make the ensemble again: make_ensemble"
+    content = read_json(file, ["kind", "members"], way_out=way_out)
+    for row in content["members"]:
+        if not isinstance(row, dict) or not {"path", "digests"} <= set(row):
+            raise RunError(f"{show_path(file)}: members hold {printable(str(row))[:60]}, not a run; {way_out}")
+    return content
 
 
 def member_paths(model_dir: str | os.PathLike) -> list[Path]:

@@ -7,14 +7,13 @@ __all__ = ['PROFILE_BINS', 'LOWEST_LOGIT', 'PROFILE_FILE', 'as_line', 'from_line
            'value_ranges', 'image_profile', 'landscape_regions', 'score_profile', 'load_training_profile']
 
 # %% ../../nbs/predict/04_profile.ipynb #fdffa1cd
-import json
 import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from ..core.files import resolve
+from ..core.files import read_json, resolve
 from ..scores.histogram import ScoreHistogram, score_counts, tile_score_counts
 from ..scores.tiles import tile_weights
 
@@ -114,4 +113,4 @@ PROFILE_FILE = "training_profile.json"
 def load_training_profile(model_dir: str | os.PathLike) -> dict | None:
     "The content of training_profile.json in a run directory, or None if it has none."
     path = Path(resolve(model_dir)) / PROFILE_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return read_json(path) if path.exists() else None

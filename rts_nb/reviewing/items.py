@@ -17,7 +17,7 @@ import geopandas as gpd
 import pandas as pd
 import pyogrio
 
-from ..core.files import DataError, RunError, digest, first_line, resolve, show_path, write_json
+from ..core.files import DataError, RunError, digest, read_json, resolve, show_path, write_json
 from ..mapping.folder import LOG
 from ..mapping.layers import write_geopackage
 from ..mapping.log import check_complete
@@ -57,7 +57,7 @@ def finished_map_log(map_dir: str | os.PathLike) -> dict[str, Any]:
     if not (out / LOG).is_file() or not (out / "rts.parquet").is_file():
         found = f"{show_path(out)} has no {LOG} or no rts.parquet, and is no finished map"
         raise RunError(f"{found}; make or finish it with nbs/40_infer.ipynb")
-    log = json.loads((out / LOG).read_text(encoding="utf-8"))
+    log = read_json(out / LOG)
     check_complete(log)
     return log
 
@@ -112,11 +112,8 @@ def read_plan(review_dir: str | os.PathLike) -> dict[str, Any]:
     path = Path(resolve(review_dir)) / PLAN
     if not path.is_file():
         raise RunError(f"{show_path(path.parent)} has no {PLAN}; draw a sample first: 45_review -p step sample")
-    try:
-        plan = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{show_path(path)} cannot be read ({first_line(error)}); draw the sample again") from None
-    found = plan.get("format") if isinstance(plan, dict) else type(plan).__name__
+    plan = read_json(path, error=DataError, way_out="draw the sample again")
+    found = plan.get("format")
     if found != PLAN_FORMAT:
         raise DataError(f"{show_path(path)} has the format {found!r}, expected {PLAN_FORMAT!r}; draw the sample again")
     return plan

@@ -9,7 +9,6 @@ __all__ = ['SIMULATED_CORNER', 'SIMULATED_BLOCK_M', 'GROUP_PROBABILITY', 'GROUP_
            'save_verdicts']
 
 # %% ../../nbs/reviewing/08_simulation_files.ipynb #309b2b50
-import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 import shapely
 
-from ..core.files import write_json
+from ..core.files import read_json, write_json
 from ..mapping.folder import LOG
 from ..mapping.geodesy import geodesic_area
 from .items import item_layer, map_id_of, write_sample
@@ -190,7 +189,7 @@ def simulated_verdict(row: Any, reviewer: SimulatedReviewer, rng: np.random.Gene
 
 def save_verdicts(review: SimulatedReview, batch: int, reviewer: SimulatedReviewer, judged: float = 1.0) -> Path:
     "Writes the verdict file of a batch; `judged` below 1: only that share of its items, unfinished."
-    plan = json.loads((review.review_dir / "plan.json").read_text(encoding="utf-8"))
+    plan = read_json(review.review_dir / "plan.json")
     rng = np.random.default_rng([batch, *reviewer.name.encode()])
     here = review.items[review.items["batch"] == batch]
     here = here.iloc[: round(judged * len(here))]

@@ -11,7 +11,6 @@ __all__ = ['VERDICT_FORMAT', 'Metres', 'Corner', 'EDGE_M', 'COLUMNS', 'MARK_REAC
 # %% ../../nbs/reviewing/05_verdicts.ipynb #45343e64
 import datetime
 import glob
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ import pydantic
 import shapely
 from shapely.validation import explain_validity
 
-from ..core.files import DataError, first_line, is_virtual, resolve, show_path
+from ..core.files import DataError, is_virtual, read_json, resolve, show_path
 from .items import read_items, read_plan
 from .views import view_bounds
 
@@ -78,15 +77,8 @@ def describe_fault(error: pydantic.ValidationError) -> str:
 def parse_verdict_file(path: Path) -> VerdictFile:
     "A verdict file by its form alone; DataError for one that is cut off, of another format, or faulty."
     shown = show_path(path)
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as e:
-        raise DataError(
-            f"{shown} cannot be read ({first_line(e)}); expected a verdict file, saved by the page"
-        ) from None
-    except ValueError as e:
-        found = f"{shown} is not a whole verdict file ({first_line(e)})"
-        raise DataError(f"{found}; was it cut off? Save it on the page again") from None
+    way_out = "expected a whole verdict file; was it cut off? Save it on the page again"
+    content = read_json(path, of=object, error=DataError, way_out=way_out)
     stated = content.get("format") if isinstance(content, dict) else type(content).__name__
     if stated != VERDICT_FORMAT:
         raise DataError(

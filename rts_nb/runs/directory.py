@@ -10,7 +10,6 @@ __all__ = ['RUN_FILES', 'NEEDED_FILES', 'UNREADABLE', 'check_writable', 'acquire
 
 # %% ../../nbs/runs/01_directory.ipynb #9fb2d532
 import contextlib
-import json
 import os
 import pickle
 import platform
@@ -23,7 +22,7 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 
-from ..core.files import ConfigError, DataError, RunError, null_as_nan, resolve, show_path
+from ..core.files import ConfigError, DataError, RunError, null_as_nan, read_json, resolve, show_path
 from ..data import prepare
 from ..settings.config import Config, load_config
 from ..tiles.folds import choose_folds, keep_train_share, split_by_fold
@@ -97,7 +96,7 @@ def load_run(run_dir: str | os.PathLike) -> tuple[Config, dict[str, Any]]:
         if not (folder / name).exists():
             found = f"{show_path(folder)} has no {name}; it is not a finished run"
             raise RunError(f"{found}: train it with nbs/20_train.ipynb")
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = read_json(folder / "metrics.json")
     figures = {part: null_as_nan(metrics[part]) for part in ("best", "validations", "regions") if part in metrics}
     return load_config(folder / "config.yaml"), metrics | figures
 

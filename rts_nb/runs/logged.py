@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.drawing import describe_commit
-from ..core.files import project_root, show_path
+from ..core.files import project_root, read_json, show_path
 from .directory import RUN_FILES, load_run
 from .environment import INSTALLED
 from .measures import epoch_metrics, tracked_validation
@@ -141,8 +141,8 @@ def log_run(run_dir: str | os.PathLike) -> None:
     "Logs a finished run from its directory, to its MLflow run or, if it has none in this store, to a new one."
     folder = Path(run_dir)
     cfg, metrics = load_run(folder)
-    recorded = json.loads((folder / "environment.json").read_text(encoding="utf-8"))
-    stats = json.loads((folder / "normalization_stats.json").read_text(encoding="utf-8"))
+    recorded = read_json(folder / "environment.json")
+    stats = read_json(folder / "normalization_stats.json")
     tracker = track_run(folder, cfg, recorded, stats)
     for row in metrics["history"]:
         tracker.log_metrics(epoch_metrics(row), row["epoch"])

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from ..core.files import show_path, write_json
+from ..core.files import read_json, show_path, write_json
 from ..core.pages import write_report_page
 from .directory import finished
 from .logged import log_run
@@ -46,7 +46,7 @@ def report_path(injected: str | os.PathLike | None = None) -> Path | None:
 def read_expected(run_dir: str | os.PathLike) -> dict[str, dict]:
     "Report → path and time of the note, for reports that are still to be collected."
     file = Path(run_dir) / "notebooks" / "expected.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return read_json(file, way_out="delete it") if file.exists() else {}
 
 
 def expect_report(run_dir: str | os.PathLike, report: str, path: str | os.PathLike | None) -> None:

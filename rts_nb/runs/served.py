@@ -9,7 +9,6 @@ __all__ = ['temperature_of', 'ServedModel', 'model_requirements', 'package_folde
 # %% ../../nbs/runs/09_served.ipynb #acde5a18
 import importlib.metadata
 import importlib.resources
-import json
 import os
 import platform
 import re
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from ..core.files import DataError
+from ..core.files import DataError, read_json
 from ..predict.predictor import Predictor
 from .environment import installed_version
 from .handed_over import copy_model
@@ -32,7 +31,7 @@ from ..settings.config import load_config
 def temperature_of(model_dir: Path) -> float:
     "The temperature of a model's calibration; 1 where it is not calibrated."
     file = model_dir / "calibration.json"
-    return json.loads(file.read_text(encoding="utf-8"))["temperature"] if file.exists() else 1.0
+    return read_json(file, ["temperature"])["temperature"] if file.exists() else 1.0
 
 
 class ServedModel:

@@ -10,7 +10,6 @@ __all__ = ['STAYING', 'RECORD', 'OWN_TEMPORARY', 'FOLDERS_OF_RUN', 'OWN_ENTRIES'
 # %% ../../nbs/runs/07_set_aside.ipynb #e9786804
 import datetime
 import fnmatch
-import json
 import os
 import re
 import shutil
@@ -20,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from ..core.files import RunError, show_path, write_json
+from ..core.files import RunError, read_json, show_path, write_json
 from .directory import RUN_FILES, finished
 from .environment import INSTALLED
 
@@ -103,7 +102,7 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not holds_keys(file, {"moving", "aside"}):
         found = f"{show_path(folder)}/{RECORD} does not say what was set aside; it is empty or broken"
         raise RunError(f"{found}: restore it, or delete it and see to the folders .{folder.resolve().name}.* beside it")
-    return json.loads(file.read_text(encoding="utf-8"))
+    return read_json(file)
 
 
 def check_can_move(run_dir: Path, what="run directory", option="run_dir") -> None:

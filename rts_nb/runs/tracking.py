@@ -9,7 +9,6 @@ __all__ = ['EXPERIMENT_KIND', 'tracking_uri', 'store_name', 'shown_store', 'stor
 
 # %% ../../nbs/runs/02_tracking.ipynb #24bc9c5f
 import contextlib
-import json
 import logging
 import os
 import re
@@ -23,7 +22,7 @@ import numpy as np
 from filelock import FileLock
 from matplotlib.figure import Figure
 
-from ..core.files import RunError, first_line, show_path, write_json
+from ..core.files import RunError, first_line, read_json, show_path, write_json
 from ..settings.places import runs_root
 
 # %% ../../nbs/runs/02_tracking.ipynb #d2731b47
@@ -127,7 +126,7 @@ class Tracker:
 
     def known(self) -> dict:
         "What mlflow.json says, if it is of this store."
-        known = json.loads(self.file.read_text(encoding="utf-8")) if self.file.exists() else {}
+        known = read_json(self.file, way_out="delete it, and MLflow gets a new run") if self.file.exists() else {}
         return known if known.get("store") == store_name() else {}
 
     @contextlib.contextmanager

@@ -20,7 +20,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ..core.files import ConfigError, atomic, lookup_note, project_root, read_text, resolve, show_path
+from ..core.files import ConfigError, atomic, lookup_note, printable, project_root, read_text, resolve, show_path
 from ..core.section import BatchSize, EpochsOrNone, Section, parse_options, parse_yaml
 from ..losses import LossConfig
 from ..networks.models import ModelConfig, network_stride
@@ -223,8 +223,11 @@ def _load_yaml(path: Path):
         content = parse_yaml(read_text(path)) or {}
         if isinstance(content, dict):
             return OmegaConf.create(content)
+    except RecursionError:
+        found = "is nested too deeply, or holds an alias of what it is in itself"
+        raise ConfigError(f"config {show_path(path)} {found}; write the values out") from None
     except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException, OSError) as error:
-        reason = " ".join(str(error).split())[:160]
+        reason = printable(" ".join(str(error).split()))[:160]
         raise ConfigError(f"config {show_path(path)} is not readable YAML: {reason}") from None
     raise ConfigError(f"config {show_path(path)} is not a mapping of sections")
 

@@ -11,7 +11,6 @@ import collections
 import dataclasses
 import hashlib
 import itertools
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -25,7 +24,7 @@ from rasterio.features import rasterize
 from rasterio.transform import from_origin
 from shapely import STRtree, box
 
-from ..core.files import DataError, RTSError, is_virtual, read_text, resolve, show_path, write_json
+from ..core.files import DataError, RTSError, is_virtual, read_json, resolve, show_path, write_json
 from ..core.jobs import progress
 from ..core.section import parse_options
 from ..core.shapes import linked_groups
@@ -330,7 +329,7 @@ def _check_regions(kept: gpd.GeoDataFrame) -> None:
 def record_imagery(folder: str | os.PathLike, imagery: Imagery) -> None:
     "Adds how imagery was read to version.json."
     path = Path(folder) / "version.json"
-    info = json.loads(read_text(path))
+    info = read_json(path, error=DataError)
     write_json(path, info | dict(imagery=imagery.model_dump(mode="json", exclude_none=True)))
 
 

@@ -10,7 +10,6 @@ __all__ = ['ROLES', 'FILLING', 'COLOR_ROLES', 'RGB', 'IMAGERY_FILE', 'role_of', 
            'load_imagery']
 
 # %% ../../nbs/tiles/08_imagery.ipynb #e4ec4a71
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,7 +21,7 @@ import pydantic
 from rasterio.enums import ColorInterp, MaskFlags
 from rasterio.windows import Window
 
-from ..core.files import DataError, resolve, show_path, write_json
+from ..core.files import DataError, read_json, resolve, show_path, write_json
 from ..core.section import Section
 from .channels import ChannelSource
 from .layout import dataset_info, extra_of, load_tiles, pixel_size
@@ -370,8 +369,4 @@ def load_imagery(model_dir: str | os.PathLike) -> Imagery | None:
     path = Path(resolve(model_dir)) / IMAGERY_FILE
     if not path.exists():
         return None
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{show_path(path)} cannot be read ({error}); restore it") from None
-    return parse_imagery(content, show_path(path))
+    return parse_imagery(read_json(path, error=DataError, way_out="restore it"), show_path(path))

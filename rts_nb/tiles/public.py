@@ -10,7 +10,6 @@ __all__ = ['SOURCE', 'find_public_images', 'public_name', 'public_region', 'inve
 # %% ../../nbs/tiles/04_public.ipynb #cae689b0
 import dataclasses
 import itertools
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +22,7 @@ from rasterio.transform import from_origin
 from shapely import box
 from shapely.geometry import Polygon
 
-from ..core.files import DataError, resolve, show_path
+from ..core.files import DataError, read_json, resolve, show_path
 from ..core.jobs import progress
 from .layout import IGNORE, TileRow, dataset_info, is_written, prepared_folder, write_metadata, write_tile
 from .overlaps import connected_groups, pairs_among, public_overlaps
@@ -92,7 +91,7 @@ def read_public_outlines(folder: Path) -> dict[str, list[tuple[str, Polygon]]]:
     "(uid, polygon in pixels) pairs by file name, from the COCO files of the set."
     outlines: dict[str, list[tuple[str, Polygon]]] = {}
     for file in sorted(folder.glob("coco*.json")):
-        coco = json.loads(file.read_text(encoding="utf-8"))
+        coco = read_json(file, ["images", "annotations"], error=DataError, way_out="fetch the set again")
         names = {image["id"]: image["file_name"] for image in coco["images"]}
         for annotation in coco["annotations"]:
             uid = f"{file.stem}-{annotation['id']}"

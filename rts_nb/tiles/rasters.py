@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['RASTER_SUFFIXES', 'DERIVED', 'USABLE_DATA_MASK', 'SIDECAR', 'SAME_SIZE', 'RESAMPLED', 'is_usable_data_mask',
            'is_hidden_or_folder', 'sidecars_of', 'is_sidecar', 'list_rasters', 'scene_files', 'Scene', 'split_numbers',
-           'band_numbers', 'named_mask', 'without_masks', 'scene_of', 'check_georeference', 'open_raster',
-           'thinned_shape', 'open_cached', 'footprint', 'ground_pixel_m', 'Grid', 'is_on_grid', 'PixelSize',
-           'choose_pixel', 'scene_grid', 'part_of_grid']
+           'band_numbers', 'named_mask', 'without_masks', 'scene_of', 'has_place_on_earth', 'check_georeference',
+           'open_raster', 'thinned_shape', 'open_cached', 'footprint', 'ground_pixel_m', 'Grid', 'is_on_grid',
+           'PixelSize', 'choose_pixel', 'scene_grid', 'part_of_grid']
 
 # %% ../../nbs/tiles/05_rasters.ipynb #8eb4eae2
 import dataclasses
@@ -25,12 +25,23 @@ import numpy as np
 import rasterio
 import shapely
 from pyproj import Geod, Transformer
+from pyproj.exceptions import CRSError, ProjError
 from rasterio import Affine
 from rasterio.coords import BoundingBox
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from shapely.geometry import Polygon
 
-from ..core.files import DataError, first_line, is_url, is_virtual, resolve, show_path, url_note, without_query
+from rts_nb.core.files import (
+    DataError,
+    first_line,
+    is_url,
+    is_virtual,
+    printable,
+    resolve,
+    show_path,
+    url_note,
+    without_query,
+)
 from .layout import CRS
 
 # %% ../../nbs/tiles/05_rasters.ipynb #560c4ac9
@@ -226,9 +237,24 @@ def scene_of(path: str | os.PathLike, **more) -> Scene:
     return Scene(str(path), **(fields | {name: value for name, value in more.items() if value is not None}))
 
 # %% ../../nbs/tiles/05_rasters.ipynb #192b61d4
+@functools.lru_cache(64)
+def has_place_on_earth(crs) -> bool:
+    "Whether PROJ can bring positions of a CRS to EPSG:3413: not those of a local one, as of an engineering site."
+    try:
+        Transformer.from_crs(crs, CRS, always_xy=True)
+    except (CRSError, ProjError):
+        return False
+    return True
+
+
 def check_georeference(src, path):
-    "DataError if an open raster has no CRS or no geotransform, with the way to one from what it has instead."
+    "DataError if an open raster has no CRS, a local one, or no geotransform, with the way to one from what it has."
     if src.crs is not None and not src.transform.is_identity:
+        if not has_place_on_earth(src.crs):
+            found = (
+                f"{show_path(path)} has the CRS {printable(src.crs.to_wkt())[:80]}, which PROJ cannot bring to {CRS}"
+            )
+            raise DataError(f"{found}; expected a geographic or projected one: assign it with gdal_edit.py -a_srs")
         return
     control_points, _ = src.gcps
     warped = "gdalwarp -t_srs EPSG:3413"
@@ -331,6 +357,9 @@ class PixelSize(NamedTuple):
 def choose_pixel(src, pixel_m: float | None) -> PixelSize:
     "At which size a scene is read, given training's (None: its own); DataError where they are too far apart."
     own = src.transform.a if is_on_grid(src) else ground_pixel_m(src)
+    if not (math.isfinite(own) and own > 0):
+        found = f"{show_path(src.name)} has pixels of no size on the ground ({own:g} m)"
+        raise DataError(f"{found}; are its CRS and its geotransform right?")
     pixel_m = pixel_m or own
     ratio = max(own / pixel_m, pixel_m / own)
     if ratio > RESAMPLED:

@@ -11,7 +11,6 @@ __all__ = ['percentile_bins', 'clipped_moments', 'count_bytes', 'count_floats', 
 import datetime
 import functools
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from ..core.files import DataError, file_of, first_line, read_text, show_path, write_json
+from ..core.files import DataError, file_of, read_json, show_path, write_json
 from ..core.jobs import threaded_map
 from rts_nb.tiles.layout import (
     EXTRA_CHANNELS,
@@ -273,14 +272,8 @@ def finish_dataset(
 
 # %% ../../nbs/tiles/02_statistics.ipynb #15b5d46c
 def _read_stats(path) -> dict:
-    try:
-        return json.loads(read_text(path))
-    except FileNotFoundError:
-        way_out = "compute_stats makes it for a dataset, training copies it into the run directory"
-        raise DataError(f"{show_path(path)} is missing; {way_out}") from None
-    except (OSError, ValueError) as e:
-        way_out = "delete it, and it is computed again where the data are"
-        raise DataError(f"{show_path(path)} cannot be read ({first_line(e)}); {way_out}") from None
+    way_out = "a dataset's is computed again where the data are (delete it), a run's is a copy of that"
+    return read_json(path, error=DataError, way_out=way_out)
 
 
 def _numbers(values) -> np.ndarray:

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 
 from ..core.device import cores_per_process
-from ..core.files import DataError, RunError, atomic, resolve, show_path, write_json
+from ..core.files import DataError, RunError, atomic, read_json, resolve, show_path, write_json
 from ..core.jobs import print_line, progress, rank_and_world, seed_everything
 from ..networks.models import load_weights, save_weights
 from ..runs.directory import class_counts, finished, open_run_data, train_pixels
@@ -258,7 +258,7 @@ def finish_run(trainer: Trainer, run_dir: Path, tracker: Tracker, clock: WallClo
         return
     profile = build_training_profile(trainer.cfg, trainer.root, trainer.tiles, run_dir)
     write_json(run_dir / "training_profile.json", profile)
-    recorded = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
+    recorded = read_json(run_dir / "environment.json")
     clock.update(trainer)
     write_json(run_dir / "metrics.json", run_metrics(trainer, confirmed, recorded.get("resumed", [])))
     log_run_files(tracker, run_dir)
@@ -294,7 +294,7 @@ def check_same_data(cfg: Config, run_dir: Path, digests: dict[str, str]) -> None
     file = run_dir / "environment.json"
     if not file.exists():
         return
-    recorded = json.loads(file.read_text(encoding="utf-8")).get("data_digests")
+    recorded = read_json(file).get("data_digests")
     if recorded is None:
         unknown = "has no digests of its data, so nobody can tell whether they have changed"
         print(f"warning: {show_path(run_dir)} {unknown}; from here on it has")
@@ -353,7 +353,7 @@ def describe_run(cfg: Config, run_dir: Path, root, stats: dict, table: pd.DataFr
     write_json(run_dir / "normalization_stats.json", stats)
     save_imagery(imagery_of_dataset(root), run_dir)
     file = run_dir / "environment.json"
-    first = json.loads(file.read_text(encoding="utf-8")) if file.exists() else now
+    first = read_json(file) if file.exists() else now
     now |= dict(data_digests=digests)
     write_json(file, dict(data_digests=digests) | first)
     with atomic(run_dir / "preflight.csv") as temporary:
@@ -387,7 +387,7 @@ def prepare_together(cfg: Config, run_dir: Path, fresh: bool, show: ShowChecks |
 def note_resumption(run_dir: Path, trainer: Trainer, checkpoint: str | None) -> None:
     "Adds to environment.json where a run was resumed, from which checkpoint, when, on what, in which parts of a batch."
     file = run_dir / "environment.json"
-    first, now = json.loads(file.read_text(encoding="utf-8")), environment()
+    first, now = read_json(file), environment()
     resumption = dict(
         after_epoch=trainer.epoch,
         after_step=len(trainer.steps),
@@ -408,7 +408,7 @@ def note_memory(run_dir: Path, trainer: Trainer) -> None:
     if trainer.leads:
         print(f"memory: {describe_peak(peak)}", flush=True)
         file = run_dir / "environment.json"
-        write_json(file, json.loads(file.read_text(encoding="utf-8")) | dict(memory=peak))
+        write_json(file, read_json(file) | dict(memory=peak))
 
 # %% ../../nbs/training/07_loop.ipynb #d770989e
 def make_trainer(cfg: Config, root, tiles: pd.DataFrame, stats: dict, pretrained: bool = True) -> Trainer:

@@ -11,7 +11,6 @@ __all__ = ['REASONS', 'NOISE_IS_SAME', 'LINE_HEAD', 'Check', 'worst_of', 'faults
            'preflight_checks', 'checks_table', 'preflight', 'checklist_lines', 'show_checks']
 
 # %% ../../nbs/training/01_preflight.ipynb #d49ad91b
-import json
 import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -26,7 +25,7 @@ from IPython.display import display
 
 from ..core.device import usable_cores
 from ..core.drawing import describe_commit
-from ..core.files import ConfigError, project_root, show_path
+from ..core.files import ConfigError, project_root, read_json, show_path
 from ..core.jobs import in_notebook
 from ..networks.cost import fixed_bytes, nondeterministic_operations, training_bytes
 from ..networks.devices import choose_device, cuda_state, sees_nvidia
@@ -320,7 +319,7 @@ def noise_floor_of(cfg: Config) -> tuple[Path, dict] | None:
     found = []
     for file in runs_root().glob("*/*/noise_floor.json"):
         if is_same_but_for_seed(cfg, file.with_name("config.yaml")):
-            noise = json.loads(file.read_text(encoding="utf-8"))
+            noise = read_json(file)
             found.append((noise.get("std") is not None, file.stat().st_mtime_ns, file, noise))
     known = sorted((row for row in found if "state" in row[3]), key=lambda row: row[:2])
     return known[-1][2:] if known else None

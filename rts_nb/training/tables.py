@@ -10,7 +10,6 @@ __all__ = ['REGION_COLUMNS', 'FIGURES', 'describe_network', 'recorded_environmen
            'set_title', 'training_results', 'describe_choice', 'training_account']
 
 # %% ../../nbs/training/10_tables.ipynb #763df3df
-import json
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.drawing import describe_commit, describe_price, facts_table, is_missing, number_text
-from ..core.files import ConfigError, resolve, show_path
+from ..core.files import ConfigError, read_json, resolve, show_path
 from ..networks.cost import network_summary
 from ..networks.devices import choose_device
 from ..networks.models import bare_model
@@ -46,7 +45,7 @@ def describe_network(cfg: Config) -> str:
 def recorded_environment(run_dir: Path) -> dict[str, Any]:
     "The content of environment.json; empty where there is none."
     file = run_dir / "environment.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return read_json(file) if file.exists() else {}
 
 
 def describe_resumptions(run_dir: Path) -> str:
