@@ -41,10 +41,19 @@ from rts_nb.mapping.area_grid import (
     expected_totals,
     slump_sums,
     write_grid_raster,
+    write_pieces,
 )
 from .catalogue import FIXED_DATE, batches, facts_of_record, gdal_date, stac_writer, tile_index_writer
 from .columns import slump_layer, write_schema
-from .folder import AREA_PACKAGE, ITEMS, TILE_INDEX, MapJob, explain_write_errors, raster_tags
+from rts_nb.mapping.folder import (
+    AREA_PACKAGE,
+    AREA_PIECES,
+    ITEMS,
+    TILE_INDEX,
+    MapJob,
+    explain_write_errors,
+    raster_tags,
+)
 from .grids import SceneMask
 from .ground import SceneGround, SceneShare, map_ground, own_ground
 from .rasters import NODATA
@@ -242,6 +251,7 @@ def write_expected_area(
     write_geopackage(out / AREA_PACKAGE, grids, tags | dict(CALIBRATION_INTERVAL=INTERVAL_CAVEAT), "Polygon")
     for name, cells in grids.items():
         write_grid_raster(out / f"expected_area_{name}.tif", cells, name, tags)
+    write_pieces(out / AREA_PIECES, total)
     return expected_totals(total, curves)
 
 # %% ../../nbs/mapping/10_layers.ipynb #ee78ef70
