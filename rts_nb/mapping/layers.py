@@ -15,7 +15,7 @@ import io
 import itertools
 import json
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -207,7 +207,7 @@ class SlumpTotals:
         self.rts = self.cut = self.n_below_min_area = self.n_tiles = 0
         self.area_m2 = 0.0
         self.by_class: Counter[str] = Counter()
-        self.area_by_class: Counter[str] = Counter()
+        self.area_by_class: dict[str, float] = defaultdict(float)
         self.by_scene: Counter[str] = Counter()  # a slump in several scenes counts in the first that it names
         self.cells = {grid: slump_sums(slump_layer((), WORTH), grid) for grid in GRIDS}
         self.open_tiles: set[str] = set()  # with detections, of scenes that may have more of them

@@ -286,7 +286,7 @@ MAP_CONTENT = {
     "rts.schema.json": "what each column of the slumps means, and its unit",
     "*.qml": "styles of QGIS for the mosaic (found by itself), for probabilities and masks",
     "expected_area.gpkg": "expected area of RTS and detections by class, on a 10 km and a 0.5° grid",
-    "expected_area_by_logit.parquet": "ground by logit and cell, from which expected area is taken anew at another prior",
+    "expected_area_by_logit.parquet": "ground by logit and cell, to take expected area anew at another prior",
     "expected_area_*.tif": "the same grids as GeoTIFFs, a band a column",
     "map.html": "interactive map for any browser",
     LOG: "settings, caveats, counts and cost; the scenes are in items.parquet",
