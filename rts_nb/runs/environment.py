@@ -8,6 +8,7 @@ __all__ = ['PACKAGES', 'INSTALLED', 'run_git', 'git_output', 'git_refusal', 'rea
 
 # %% ../../nbs/runs/00_environment.ipynb #fc343350
 import datetime
+import functools
 import importlib.metadata
 import os
 import platform
@@ -128,8 +129,9 @@ def read_pins(text: str) -> dict[str, str]:
     return pins
 
 # %% ../../nbs/runs/00_environment.ipynb #d6842102
+@functools.cache  # it reads some 270 files, a second or two
 def installed_versions() -> dict[str, str]:
-    "Package → version of everything that is installed, by name."
+    "Package → version of everything that is installed, by name, as it was when this was first asked."
     found = {normalized_name(d.metadata["Name"]): d.version for d in importlib.metadata.distributions()}
     return dict(sorted(found.items()))
 

@@ -8,7 +8,7 @@ __all__ = ['FEWEST_BLOCKS', 'Interval', 'percentiles', 'resampling_units', 'coun
            'drawn_counts', 'two_sided', 'rates_of', 'mapped_share', 'rate_intervals']
 
 # %% ../../nbs/scores/03_resampling.ipynb #65d6effe
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,14 +63,10 @@ def count_units(unit: str, numbers: np.ndarray) -> int:
     return int((numbers >= 0).sum() if unit == "tile" else numbers.max() + 1)
 
 # %% ../../nbs/scores/03_resampling.ipynb #ab10c27b
-def draw_tiles(table: TileTable, rng: np.random.Generator, use: np.ndarray) -> np.ndarray:
-    "How often each tile counts when positive and negative tiles are drawn with replacement, apart."
-    times = np.zeros(len(table), int)
-    for kind in (table.positive, ~table.positive):
-        group = np.flatnonzero(use & kind)
-        if len(group):
-            times += np.bincount(rng.choice(group, len(group)), minlength=len(table))
-    return times
+def draw_tiles(groups: Sequence[np.ndarray], n_tiles: int, rng: np.random.Generator) -> np.ndarray:
+    "How often each of `n_tiles` counts when each group (numbers of tiles) is drawn with replacement, apart."
+    drawn = [group[rng.integers(len(group), size=len(group))] for group in groups]
+    return np.bincount(np.concatenate([np.empty(0, int), *drawn]), minlength=n_tiles)
 
 
 def draw_blocks(rng: np.random.Generator, numbers: np.ndarray) -> np.ndarray:
@@ -92,8 +88,10 @@ def bootstrap_weights(
     chosen, numbers = resampling_units(table, use, fewest_blocks)
     in_use = numbers >= 0
     if (unit or chosen) == "tile":
+        groups = [np.flatnonzero(in_use & kind) for kind in (table.positive, ~table.positive)]
+        groups = [group for group in groups if len(group)]
         for _ in range(n):
-            yield draw_tiles(table, rng, in_use)
+            yield draw_tiles(groups, len(table), rng)
         return
     kinds = [kind for kind in (table.positive, ~table.positive) if (kind & in_use).any()]
     while n:
