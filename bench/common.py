@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Measured(NamedTuple):
@@ -90,16 +90,23 @@ def met_or_missed(met: bool) -> str:
     return "met" if met else "MISSED"
 
 
+def cost_of(function: Callable, *args, start: str = "spawn") -> tuple[Any, float]:
+    """What a function, which a module defines, returns in another process, and the peak memory (MiB) of that.
+
+    `start` is 'spawn', a fresh interpreter, or 'fork', which begins with what this process holds, its libraries."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context(start)) as pool:
+        return pool.submit(_result_and_peak, function, args).result()
+
+
 def peak_mb(function: Callable, *args) -> float:
     "Peak memory (MiB) of a fresh interpreter that calls a function, which a module defines."
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_peak_of_call, function, args).result()
+    return cost_of(function, *args)[1]
 
 
-def _peak_of_call(function: Callable, args: tuple) -> float:
+def _result_and_peak(function: Callable, args: tuple) -> tuple[Any, float]:
     "Not from ru_maxrss, which starts at what the parent held when it started this process."
-    function(*args)
+    result = function(*args)
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
+            return result, int(line.split()[1]) / 1024
     raise OSError("/proc/self/status has no line VmHWM; peak memory is read on Linux only")

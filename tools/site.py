@@ -21,6 +21,7 @@ GUIDES = {
     "Glossary": "docs/glossary.md",
     "On a GPU, as measured": "docs/gpu.md",
     "On public images, as measured": "docs/public.md",
+    "Tables of a million tiles, as measured": "docs/scale_tables.md",
     "Contributing": "CONTRIBUTING.md",
     "Changes": "CHANGELOG.md",
 }

@@ -43,14 +43,13 @@ def typed_rows(text: str) -> Iterator[TypedRow]:
 
 def trimmed_rows(text: str) -> str:
     "A CSV text without spaces after commas and around names, no row longer than the header; ValueError where one is."
-    rows: list[list[str]] = []
+    trimmed, n_columns = io.StringIO(), -1
+    writer = csv.writer(trimmed, lineterminator="\n")
     for line, values in typed_rows(text):
-        n_columns = len(rows[0]) if rows else len(values)
+        n_columns = len(values) if n_columns < 0 else n_columns
         if any(values[n_columns:]):
             raise ValueError(f"Expected {n_columns} fields in line {line}, saw {len(values)}")
-        rows.append(values[:n_columns])
-    trimmed = io.StringIO()
-    csv.writer(trimmed, lineterminator="\n").writerows(rows)
+        writer.writerow(values[:n_columns])
     return trimmed.getvalue()
 
 # %% ../../nbs/core/04_tables.ipynb #3d9aaadd

@@ -29,6 +29,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from ..calibration.thresholds import operating_point
+from ..core.disks import check_on_disk
 from ..core.files import DataError, RunError, digest, read_json, resolve, show_path
 from ..predict.ensemble import ENSEMBLE_FILE, is_ensemble
 from ..predict.predictor import imagery_of_run
@@ -275,7 +276,8 @@ def clear_work(out: Path) -> Path:
 
 # %% ../../nbs/mapping/00_folder.ipynb #f4247cd7
 def acquire_lock(out: Path) -> FileLock:
-    "The acquired lock of a map's folder, which is made if need be; RunError if it cannot be had."
+    "The acquired lock of a map's folder, which is made if need be; RunError if it cannot be had, as on a bucket."
+    check_on_disk(out, "out_dir", RunError)
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = FileLock(out / ".lock")

@@ -12,6 +12,7 @@ import os
 from collections.abc import Container, Mapping
 from pathlib import Path
 
+from ..core.disks import check_on_disk
 from ..core.files import ConfigError, DataError, RunError, is_virtual, read_json, resolve, show_path, write_json
 from .folder import ERRORS, LAYERS, LOG, MANIFEST, TIMES, changed_settings, describe_changes
 from .records import scene_outputs
@@ -21,9 +22,7 @@ from ..tiles.rasters import Scene
 # %% ../../nbs/mapping/08_starting.ipynb #6155e637
 def check_out_dir(out_dir: str | os.PathLike, scenes: Mapping[str, Scene]) -> Path:
     "The map's folder; ConfigError for one that is no folder of a disk, RunError for one that holds the scenes."
-    if is_virtual(out_dir) or "://" in str(out_dir):
-        found = f"out_dir is {show_path(out_dir)}, which is no folder of a disk"
-        raise ConfigError(f"{found}; name one there, and copy the finished map")
+    check_on_disk(out_dir, "out_dir")
     out = Path(resolve(out_dir))
     here = os.path.realpath(out)
     for scene in (scene for scene in scenes.values() if not scene.fault):

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..core.disks import check_on_disk
 from ..core.files import RunError, printable, read_json, resolve, show_path, typed_path, write_json
 from ..settings.config import Config, load_config, save_config
 from ..settings.places import differences_of_run
@@ -183,6 +184,7 @@ def make_ensemble(runs: str | Sequence[str | os.PathLike]) -> Path:
     kind = check_members(members)
     members.sort(key=lambda member: (member.cfg.seed, member.cfg.split.fold or 0))
     folder, first = ensemble_path(members, kind), members[0]
+    check_on_disk(folder, "ensemble", RunError)
     folder.mkdir(exist_ok=True)
     whole = first.cfg.split.model_copy(update=dict(fold=None))
     save_config(first.cfg.model_copy(update=dict(split=whole)), folder / "config.yaml")

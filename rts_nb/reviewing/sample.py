@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 import shapely
 
+from ..core.disks import check_on_disk
 from ..core.files import ConfigError, DataError, absolute_path, resolve, show_path
 from ..mapping.figures import read_slumps
 from ..mapping.page_layers import detection_classes
@@ -298,6 +299,7 @@ def draw_review(
     imagery: Sequence[str] = ("", ""),  # source and licence of the imagery, shown on the page
 ) -> dict[str, Any]:
     "Draws and writes a sample of a finished map, or finds it there; the content of plan.json."
+    check_on_disk(review_dir or review_path(map_dir), "review_dir")
     log, folder = finished_map_log(map_dir), Path(resolve(review_dir or review_path(map_dir)))
     ground = list_ground(map_dir)
     known = training_ground(log["model"])

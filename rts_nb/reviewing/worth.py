@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import geopandas as gpd
 import pandas as pd
 
+from ..core.disks import check_on_disk
 from ..core.files import resolve, write_json
 from .agreement import Agreement, agreement_by_kind, reviewer_pairs
 from .areas import FEWEST_OUTLINES, NO_ESTIMATE, SlumpArea, difference_by_outlines, slump_area
@@ -332,5 +333,6 @@ def worth_entry(worth: Worth) -> dict[str, Any]:
 def write_worth(review_dir: str | os.PathLike, worth: Worth) -> Path:
     "Writes worth.json beside the plan, whole or not at all; its path."
     path = Path(resolve(review_dir)) / WORTH
+    check_on_disk(path, "review_dir")
     write_json(path, worth_entry(worth))
     return path

@@ -22,6 +22,7 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 
+from ..core.disks import check_on_disk
 from ..core.files import ConfigError, DataError, RunError, null_as_nan, read_json, resolve, show_path
 from ..data import prepare
 from ..settings.config import Config, load_config
@@ -32,7 +33,8 @@ from ..tiles.statistics import check_variation, compute_stats, ids_digest, run_s
 
 # %% ../../nbs/runs/01_directory.ipynb #6f3525a7
 def check_writable(run_dir: Path) -> None:
-    "Makes the directory, and RunError if nothing can be written into it."
+    "Makes the directory, and RunError if nothing can be written into it, or it is on a bucket."
+    check_on_disk(run_dir, "run directory", RunError)
     try:
         run_dir.mkdir(parents=True, exist_ok=True)
         probe = run_dir / f".probe-{os.getpid()}"

@@ -15,6 +15,7 @@ import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
+from ..core.disks import check_on_disk
 from ..core.files import RunError, resolve, show_path, write_json
 from ..predict.ensemble import ENSEMBLE_FILE, MEMBER_FILES, is_ensemble, member_paths, read_ensemble
 
@@ -110,6 +111,7 @@ def opened_model(model_dir: str | os.PathLike) -> Path:
         return file
     folder = file.with_suffix("")
     if not folder.exists():
+        check_on_disk(folder, "unpacked model", RunError)
         with tempfile.TemporaryDirectory(dir=file.parent) as work:
             unpack_checked(file, Path(work) / "model")
             (Path(work) / "model" / ".archive").write_text(checksum(file), encoding="utf-8")

@@ -12,6 +12,7 @@ import os
 import re
 from pathlib import Path
 
+from ..core.disks import check_on_disk
 from ..core.files import resolve
 from ..core.section import split_pairs
 from .config import Config, difference
@@ -35,8 +36,10 @@ def differences_of_run(cfg: Config, base: Config) -> tuple[dict[str, tuple], dic
 
 # %% ../../nbs/settings/03_places.ipynb #8bec4d5a
 def runs_root() -> Path:
-    "The folder of all runs: $RTS_RUNS, else runs/ in the project."
-    return Path(resolve(os.environ.get("RTS_RUNS") or "runs"))
+    "The folder of all runs: $RTS_RUNS, else runs/ in the project; ConfigError where that is no disk."
+    root = os.environ.get("RTS_RUNS") or "runs"
+    check_on_disk(root, "RTS_RUNS")
+    return Path(resolve(root))
 
 # %% ../../nbs/settings/03_places.ipynb #e1ae0e33
 def default_config() -> str:

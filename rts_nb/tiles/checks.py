@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['FORMATS', 'TILE_CRS', 'FACT_COLUMNS', 'ABSENT_COLUMNS', 'Fault', 'faults_of', 'TileFile', 'file_digest', 'rts_pieces',
-           'TileFacts', 'check_tile', 'coverage_faults', 'DatasetScan', 'content_digests', 'table_faults',
-           'scan_dataset', 'check_dataset', 'scan_or_faults']
+           'TileFacts', 'check_tile', 'metadata_faults', 'coverage_faults', 'DatasetScan', 'content_digests',
+           'table_faults', 'place_faults', 'scan_dataset', 'check_dataset', 'scan_or_faults']
 
 # %% ../../nbs/tiles/13_checks.ipynb #5e2df16e
 import dataclasses
@@ -279,11 +279,11 @@ def _orphans(root, tiles: pd.DataFrame, folder: str) -> Iterator[str]:
         yield f"{stem}: {folder}/{stem}.tif.msk: {found}; set these pixels to 0, or write the mask into the GeoTIFF"
 
 
-def _metadata_faults(tiles: pd.DataFrame) -> Iterator[str]:
+def metadata_faults(tiles: pd.DataFrame) -> Iterator[str]:
     "Faults of metadata.csv by itself."
-    repeated = tiles["Tile_id"].duplicated()
-    for tile_id in tiles.loc[repeated, "Tile_id"].unique():
-        yield f"{tile_id}: metadata.csv: stands in it {(tiles['Tile_id'] == tile_id).sum()} times"
+    times = tiles["Tile_id"].value_counts(sort=False)
+    for tile_id, n in times[times > 1].items():
+        yield f"{tile_id}: metadata.csv: stands in it {n} times"
     known = tiles["TrainClass"].isin(["Positive", "Negative"])
     for row in tiles[~known].itertuples():
         yield f"{row.Tile_id}: metadata.csv: TrainClass is {row.TrainClass!r}, expected Positive or Negative"
@@ -401,7 +401,7 @@ def table_faults(root: str | os.PathLike) -> list[Fault]:
     return faults
 
 
-def _place_faults(sound: pd.DataFrame, channels: Sequence[str]) -> list[Fault]:
+def place_faults(sound: pd.DataFrame, channels: Sequence[str]) -> list[Fault]:
     "What sound tiles show together: coverage of extra channels, positions, pixel sizes, overlaps of splits."
     if not len(sound):
         return []
@@ -424,7 +424,7 @@ def scan_dataset(
         raise DataError("\n".join(unreadable))
     tiles, channels = load_tiles(root), extra_of(root)
     kinds = ("rgb", "label", "extra") if channels else ("rgb", "label")
-    faults = faults_of("metadata.csv", _metadata_faults(tiles))
+    faults = faults_of("metadata.csv", metadata_faults(tiles))
     for kind in kinds:
         faults += faults_of(f"{FOLDERS[kind]}/", _orphans(root, tiles, FOLDERS[kind]))
     faults += faults_of("splits.yaml", split_faults(tiles, load_splits(root)))
@@ -432,7 +432,7 @@ def scan_dataset(
     if computed:
         faults += faults_of("normalization_stats.json", stats_faults(root, tiles))
     scan = _scan_tiles(root, tiles, dataset_info(root)["tile_size"], kinds, channels)
-    scan.faults = [*faults, *scan.faults, *_place_faults(scan.tiles, channels)]
+    scan.faults = [*faults, *scan.faults, *place_faults(scan.tiles, channels)]
     if computed and len(scan.tiles) == len(tiles):
         counts = scan.tiles[["background", "rts", "ignored"]].to_numpy(int)
         scan.faults += faults_of("splits_summary.json", summary_faults(root, scan.tiles, counts))

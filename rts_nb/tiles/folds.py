@@ -44,10 +44,14 @@ def region_groups(tiles: pd.DataFrame, side: float) -> pd.Series:
 
     `tiles` are rows of load_tiles, `side` is that of a tile in metres on the map."""
     regions, names = pd.factorize(tiles["RegionName"], sort=True)
+    blocks, _ = pd.factorize(tiles["block"])
+    _, first_of_block = np.unique(blocks, return_index=True)
+    uids = tiles["UIDs"].fillna("")
+    has_slump = np.flatnonzero(uids != "")  # few tiles, whose names alone are taken apart
     links = [
         touching_tiles(tile_corners(tiles, side), side),
-        sharing_tiles(tiles["block"].map(lambda block: [block])),
-        sharing_tiles(tiles["UIDs"].fillna("").str.split(";")),
+        np.stack([first_of_block[blocks], np.arange(len(tiles))], 1),
+        has_slump[sharing_tiles(uids.iloc[has_slump].str.split(";"))],
     ]
     a, b = regions[np.concatenate(links)].T
     graph = coo_array((np.ones(len(a)), (a, b)), shape=(len(names), len(names)))

@@ -27,6 +27,7 @@ from filelock import FileLock
 from pyproj import Transformer
 from rasterio.enums import MaskFlags
 
+from ..core.disks import check_on_disk
 from ..core.files import DataError, atomic, file_of, first_line, is_virtual, resolve, show_path
 from ..core.section import Section, parse_scalar, parse_yaml_text
 from ..core.tables import parse_table, read_dataset_text, read_parsed
@@ -302,15 +303,16 @@ def write_metadata(
     rows: Iterable[tuple],  # the fields of a TileRow each
 ):
     "Writes metadata.csv."
-    to_degrees = Transformer.from_crs(CRS, 4326, always_xy=True)
-    table = []
+    table, middles = [], []
     for row in rows:
         tile = TileRow(*row)
-        lon, lat = to_degrees.transform(*(tile.transform @ (tile.size / 2, tile.size / 2)))
+        at, half = tile.transform, tile.size / 2
+        middles.append((at.c + (at.a + at.b) * half, at.f + (at.d + at.e) * half))
         train_class = "Positive" if tile.positive else "Negative"
-        position = [round(lat, 6), round(lon, 6)]
-        table.append([tile.tile_id, *position, train_class, tile.region, ";".join(tile.uids), tile.source])
+        table.append([tile.tile_id, 0.0, 0.0, train_class, tile.region, ";".join(tile.uids), tile.source])
     written = pd.DataFrame(table, columns=[*METADATA_COLUMNS, "source"])
+    lon, lat = Transformer.from_crs(CRS, 4326, always_xy=True).transform(*np.reshape(middles, (-1, 2)).T)
+    written = written.assign(centroid_lat=np.round(lat, 6), centroid_lon=np.round(lon, 6))
     if not written["source"].any():
         written = written[METADATA_COLUMNS]
     with atomic(Path(root) / "metadata.csv") as f:
@@ -414,9 +416,8 @@ def prepared_folder(
 ) -> Iterator[Path]:
     """The folder that becomes `root` when the block ends well, with the tiles of an interrupted call of the same plan.
 
-    DataError if `root` exists or cannot be written."""
-    if is_virtual(root):
-        raise DataError(f"{show_path(root)} can only be read; prepare the dataset in a local folder and copy it there")
+    DataError if `root` exists, cannot be written, or is on a bucket."""
+    check_on_disk(root, "data.root", DataError)
     place = Path(resolve(root))
     folder = place.with_name(f".{place.name}.preparing")
     try:

@@ -131,11 +131,12 @@ def shared_parts(corners: np.ndarray, side: float) -> list[list[tuple[float, flo
     squares = shapely.box(corners[:, 0], corners[:, 1] - side, corners[:, 0] + side, corners[:, 1])
     earlier, later = shapely.STRtree(squares).query(squares, predicate="intersects")
     is_earlier = earlier < later
+    order = np.lexsort((later[is_earlier], earlier[is_earlier]))
+    first, second = earlier[is_earlier][order], later[is_earlier][order]
+    right, down = ((corners[first] - corners[second]) * [1, -1] / side).T
+    bounds = [down.clip(0), right.clip(0), (down + 1).clip(max=1), (right + 1).clip(max=1)]
+    is_shared = np.minimum(bounds[2] - bounds[0], bounds[3] - bounds[1]) > LEAST_SHARED  # most pairs only touch
     parts: list[list[tuple[float, float, float, float]]] = [[] for _ in corners]
-    for first, second in sorted(zip(earlier[is_earlier].tolist(), later[is_earlier].tolist(), strict=True)):
-        right, down = (corners[first] - corners[second]) * [1, -1] / side
-        left, top = max(right, 0.0), max(down, 0.0)
-        part = top, left, min(down + 1, 1.0), min(right + 1, 1.0)
-        if min(part[2] - part[0], part[3] - part[1]) > LEAST_SHARED:
-            parts[second].append(part)
+    for number, part in zip(second[is_shared].tolist(), np.stack(bounds, 1)[is_shared].tolist(), strict=True):
+        parts[number].append(tuple(part))
     return parts

@@ -273,7 +273,7 @@ def finish_dataset(
 # %% ../../nbs/tiles/02_statistics.ipynb #15b5d46c
 def _read_stats(path) -> dict:
     way_out = "a dataset's is computed again where the data are (delete it), a run's is a copy of that"
-    return read_json(path, error=DataError, way_out=way_out)
+    return read_json(path, of=object, error=DataError, way_out=way_out)
 
 
 def _numbers(values) -> np.ndarray:
