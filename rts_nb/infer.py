@@ -106,8 +106,7 @@ def infer(
     with ENGINES[engine](model_dir, device, precision, settings) as mapper, lock_map(out) as work:
         shared = (mapper.settings, mapper.precision, min_area_m2, histogram_matching, probability_dtype)
         wanted = map_settings(model_dir, calibration, *shared)
-        there = prepare_folder(out, wanted, found, fresh, only_these)
-        job = MapJob(out, work, there, warnings, mapper.computed_in)
+        job = MapJob(out, work, prepare_folder(out, wanted, found, fresh, only_these), warnings, mapper.computed_in)
         log = finished_log(out, found, min_area_m2)
         if log is None:
             clock.add(out)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CELL_KM', 'CELL_DEGREES', 'PieceNumbers', 'LOGIT_STEP', 'LOWEST', 'N_STEPS', 'STEP_MIDDLES', 'LEAST_FROM_ONE',
            'Parallels', 'parallels', 'GroundPixels', 'ground_pixels', 'cell_numbers', 'AreaCurve', 'AreaSums',
-           'record_rows', 'raster_logits', 'step_logits']
+           'expected_m2', 'record_rows', 'raster_logits', 'step_logits']
 
 # %% ../../nbs/mapping/05_area_cells.ipynb #22d3bdc1
 import functools
@@ -115,12 +115,6 @@ class AreaSums:
             if values.any():
                 self.pieces[piece] = self.pieces.get(piece, 0) + values
 
-    def expected_m2(self) -> dict[str, float]:
-        "The expected area of all pieces, m², at each ratio."
-        return {
-            ratio: float(sum(values[k] for values in self.pieces.values())) for k, ratio in enumerate(self.curves, 1)
-        }
-
     def record(self) -> dict[str, Any]:
         "The sums as JSON: of each piece its numbers, km², expected m² at each ratio, and m² by logit from a step on."
         rows = []
@@ -131,6 +125,12 @@ class AreaSums:
             shown = [round(m2, 1) for m2 in by_logit[first : last + 1].tolist()]
             rows.append([list(piece), head[0], head[1:], first, shown])
         return dict(curves={ratio: list(curve) for ratio, curve in self.curves.items()}, pieces=rows)
+
+# %% ../../nbs/mapping/05_area_cells.ipynb #539f3028
+def expected_m2(sums: AreaSums) -> dict[str, float]:
+    "The expected area of all pieces, m², at each ratio."
+    pieces = sums.pieces.values()
+    return {ratio: float(sum(values[k] for values in pieces)) for k, ratio in enumerate(sums.curves, 1)}
 
 # %% ../../nbs/mapping/05_area_cells.ipynb #d8c29151
 def record_rows(record: Mapping[str, Any]) -> list[tuple[PieceNumbers, np.ndarray]]:

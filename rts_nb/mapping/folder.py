@@ -93,7 +93,7 @@ def model_record(folder: Path) -> tuple[Path, Path]:
         return folder / ENSEMBLE_FILE, folder / ENSEMBLE_FILE
     return folder / "model.safetensors", folder / "normalization_stats.json"
 
-
+# %% ../../nbs/mapping/00_folder.ipynb #0059f755
 def map_settings(
     model_dir: str | os.PathLike,
     calibration: dict,  # content of calibration.json

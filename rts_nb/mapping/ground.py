@@ -28,7 +28,7 @@ from ..core.shapes import linked_groups
 from .area_cells import AreaCurve, AreaSums, raster_logits, record_rows, step_logits
 from .columns import read_detections
 from .geodesy import pixel_area_m2
-from .grids import SceneMasks, grid_of_record, read_scene_mask
+from .grids import SceneMasks, grid_of_record, read_scene_masks
 from rts_nb.mapping.polygons import (
     SURROUND_M,
     cut_by,
@@ -85,10 +85,8 @@ class SceneGround:
     most_open = 32  # files
 
     def __init__(self, masks: Mapping[str, Any]):  # scene → path of its mask, first owner first; or SceneMasks
-        if not isinstance(masks, SceneMasks):
-            masks = SceneMasks((name, read_scene_mask(path)) for name, path in masks.items())
-        self.masks, self.position = masks, masks.place
-        self.names = list(masks)
+        self.masks = masks if isinstance(masks, SceneMasks) else read_scene_masks(masks)
+        self.names, self.position = list(self.masks), self.masks.place
         self.boxes = shapely.STRtree(shapely.box(*self.masks.bounds.T))
         self.files: OrderedDict[str, rasterio.DatasetReader] = OrderedDict()
 

@@ -32,6 +32,7 @@ import rasterio
 from rasterio import Affine
 from rasterio.coords import BoundingBox
 
+# %% ../../nbs/mapping/10_layers.ipynb #4fd4aa78
 from ..core.files import atomic
 from .area_cells import AreaSums
 from rts_nb.mapping.area_grid import (

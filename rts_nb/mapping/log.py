@@ -106,13 +106,14 @@ class RecordSums:
         self.last_date = max(self.last_date, day)
 
 # %% ../../nbs/mapping/11_log.ipynb #163080ef
-def map_counts(n_scenes: int, sums: RecordSums, failed: dict[str, str], totals: SlumpTotals) -> dict:
+def map_counts(done: Sequence[str], sums: RecordSums, failed: dict[str, str], totals: SlumpTotals) -> dict:
     "Scenes, windows and slumps of a map."
     by_class = {
         name: dict(rts=n, area_m2=round(totals.area_by_class[name], 1)) for name, n in sorted(totals.by_class.items())
     }
     return dict(
-        scenes_done=n_scenes,
+        scenes_done=len(done),
+        scenes_in_all=len(set(done).union(failed)),
         scenes_failed=failed,
         tiles_done=sums.windows - sums.skipped,
         tiles_skipped=sums.skipped,
@@ -120,6 +121,7 @@ def map_counts(n_scenes: int, sums: RecordSums, failed: dict[str, str], totals: 
         rts=totals.rts,
         specks_dropped=sums.specks + totals.n_below_min_area,
         rts_cut=totals.cut,
+        device=", ".join(sorted(sums.devices)),
         total_rts_area_m2=round(totals.area_m2, 1),
         by_class=by_class,
         valid_km2=round(sums.valid_km2, 4),
@@ -308,7 +310,7 @@ def staying_failures(failed: dict[str, str], done: Container[str]) -> dict[str, 
         name: f"{why}; its earlier result stays on the map" if name in done else why for name, why in failed.items()
     }
 
-
+# %% ../../nbs/mapping/11_log.ipynb #79a7fbfe
 def finish_map(
     job: MapJob,
     model_dir: str | os.PathLike,
@@ -318,10 +320,9 @@ def finish_map(
     names: Sequence[str],  # of the scenes that were asked for, in their order
 ) -> dict:
     "Writes layers, mosaic and log of a map from the records of its scenes; the content of inference_log.json."
-    records, asked = ownership(job.out, names), set(names)
+    records, profile = ownership(job.out, names), load_training_profile(model_dir)
     if not records:
         raise DataError(f"no scene could be mapped: {list_reasons(failed)}{aside_note(job.out)}")
-    done, profile = set(records.names), load_training_profile(model_dir)
     sums, read, histograms = sum_records(records, profile, job.settings.get("imagery", {}))
     shift = shift_of(profile, histograms)
     warnings = map_caveats(job, sums.regions, read, shift)
@@ -337,17 +338,14 @@ def finish_map(
         expected=expected_of(operating_point(calibration)),
         expected_area=expected_area,
         ground=GROUND_RULE,
-        **map_counts(len(records), sums, staying_failures(failed, done), totals),
-        **not_asked_for(records.names, asked),
+        **map_counts(records.names, sums, staying_failures(failed, set(records.names)), totals),
         **log_of_rounding(job.settings, sums),
-        scenes_in_all=len(done.union(failed)),
+        **not_asked_for(records.names, set(names)),
         read=read.record(),
-        device=", ".join(sorted(sums.devices)),
         items=checksum(job.out / ITEMS),
     )
     with explain_write_errors(job.out, "the log"):
-        cost = load_config(Path(resolve(model_dir)) / "config.yaml").cost
-        log |= map_cost(sums.seconds, km2, cost, clock.add(job.out))
+        log |= map_cost(sums.seconds, km2, load_config(f"{resolve(model_dir)}/config.yaml").cost, clock.add(job.out))
         write_json(job.out / LOG, log)
     return log
 

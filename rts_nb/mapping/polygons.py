@@ -31,7 +31,7 @@ from shapely import MultiPolygon, Polygon
 from .columns import SCENE_COLUMNS, slump_layer, strict_thresholds
 from .folder import MapJob
 from .geodesy import geodesic_area, geodesic_size, to_degrees
-from .rasters import MASK_NODATA, exact_probability, probability_of
+from .rasters import MASK_NODATA, exact_probability, raster_probability
 from .smoothing import pixel_polygons, place_outline, smooth_outline
 from ..predict.windows import window_starts
 from ..scores.objects import is_large_enough
@@ -152,7 +152,7 @@ def polygon_statistics(polygons: Sequence, probability, scale=None, n_scales=1, 
     thresholds = strict_thresholds(float(tags.get("THRESHOLD", "nan")))
     rasters = [probability] if scale is None else [probability, scale]
     for which, values, *positions in pixels_inside(polygons, rasters, block):
-        p = probability_of(values)
+        p = raster_probability(values)
         np.add.at(pixels, (which, *(positions or [0])), 1)
         np.add.at(total, which, p.astype("f8"))
         np.add.at(raw, which, before_temperature(p, tags))

@@ -6,7 +6,7 @@
 __all__ = ['NODATA', 'MASK_NODATA', 'STEPS', 'PROBABILITY', 'ROUNDED', 'PROBABILITY_KINDS', 'MASK', 'SCALE', 'BLOCK', 'ROUNDING',
            'tiff_number', 'last_block_end', 'cog_faults', 'RasterKind', 'gdal_type', 'open_plain', 'overview_factors',
            'check_plain', 'add_overviews', 'copy_as_cog', 'cog', 'calibrate_logits', 'round_probability',
-           'probability_of', 'read_probability', 'keep_going', 'SceneHooks', 'SceneRasters', 'open_rasters',
+           'raster_probability', 'read_probability', 'keep_going', 'SceneHooks', 'SceneRasters', 'open_rasters',
            'exact_probability', 'write_probability', 'write_strip', 'beyond_raster', 'write_beyond', 'how_it_was_read',
            'footprint_km2', 'lut_of', 'read_strips', 'facts_of', 'write_rasters']
 
@@ -211,7 +211,7 @@ def round_probability(p: np.ndarray) -> np.ndarray:
     return np.where(p == NODATA, MASK_NODATA, np.rint(p * STEPS)).astype("u1")
 
 
-def probability_of(values: np.ndarray) -> np.ndarray:
+def raster_probability(values: np.ndarray) -> np.ndarray:
     "Probabilities of the values of a map's raster, float32, NODATA where there are none; of either type."
     if values.dtype != np.uint8:
         return values
@@ -220,7 +220,7 @@ def probability_of(values: np.ndarray) -> np.ndarray:
 
 def read_probability(raster, **options) -> np.ndarray:
     "The probabilities of an open raster of a map, of either type; `options` of rasterio's read."
-    return probability_of(raster.read(1, **options))
+    return raster_probability(raster.read(1, **options))
 
 # %% ../../nbs/mapping/04_rasters.ipynb #14106feb
 def keep_going() -> None:

@@ -24,10 +24,10 @@ from rasterio.windows import Window
 
 from ..core.files import DataError, RTSError, atomic, show_path
 from ..core.jobs import ordered_map, progress
-from .area_cells import AreaCurve, AreaSums, raster_logits
+from .area_cells import AreaCurve, AreaSums, expected_m2, raster_logits
 from .folder import ERRORS, MapJob, explain_write_errors, one_line, raster_tags
 from .polygons import find_slumps
-from .rasters import SceneHooks, calibrate_logits, probability_of, round_probability, write_rasters
+from .rasters import SceneHooks, calibrate_logits, raster_probability, round_probability, write_rasters
 from .records import finished_scene, raster_facts, scene_stamp
 from .spread import member_spread
 from .starting import abandon_scene, begin_scene, end_scene
@@ -89,7 +89,7 @@ def area_hook(job: MapJob, sums: AreaSums, rounded: AreaSums) -> Callable[..., N
 
     def add(transform: Affine, window: Window, logits: np.ndarray, valid: np.ndarray) -> None:
         sums.add(transform, window, logits, valid)
-        p = probability_of(round_probability(calibrate_logits(logits, job.settings)))
+        p = raster_probability(round_probability(calibrate_logits(logits, job.settings)))
         rounded.add(transform, window, raster_logits(p, raster_tags(job.settings, ())), valid)
 
     return add
@@ -113,7 +113,7 @@ def process_scene(predictor: Predictor, scene: Scene, name: str, job: MapJob, me
     if sums.curves:
         record["expected_area"] = sums.record()
         if job.rounds:
-            record["rounded_m2"] = rounded.expected_m2()
+            record["rounded_m2"] = expected_m2(rounded)
     end_scene(job.out, name, record)
     return record
 

@@ -214,7 +214,7 @@ def describe_expected_area(expected: dict | None) -> dict[str, str]:
         rows[f"expected area at 1:{ratio}"] = words
     return rows | {"of this interval": expected["caveat"]}
 
-
+# %% ../../nbs/mapping/14_tables.ipynb #2bfd2b71
 def describe_rounding(log: dict) -> dict[str, str]:
     "A row of a table on rasters of probability that are rounded; none for others."
     if "rounding" not in log:
