@@ -154,10 +154,11 @@ def held_mb():
 def finish(out, model):
     "Finishes a map in this process, and prints what it took as JSON."
     settings, before = json.loads((out / MANIFEST).read_text(encoding="utf-8")), held_mb()
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     with lock_map(out) as work:
         log = finish_map(MapJob(out, work, settings, []), model, calibration_of(model), {}, MapClock(), [])
-    took = dict(seconds=time.perf_counter() - start, peak_mb=held_mb(), before_mb=before)
+    took = dict(seconds=time.perf_counter() - start, cpu_seconds=time.process_time() - cpu)
+    took |= dict(peak_mb=held_mb(), before_mb=before)
     files = ("rts.parquet", "rts.gpkg", "items.parquet", "mosaic.gti.gpkg", "inference_log.json")
     sizes = {name: (out / name).stat().st_size for name in files}
     print(json.dumps(took | dict(scenes=log["scenes_done"], slumps=log["rts"], bytes=sizes)))
@@ -194,13 +195,14 @@ def processor():
 def map_table(rows):
     "The table of maps as Markdown."
     lines = [
-        "| scenes | detections | slumps | seconds | ms a scene | peak MB | of it before | MB in `items.parquet` |",
-        "|---|---|---|---|---|---|---|---|",
+        "| scenes | detections | slumps | seconds | of CPU | CPU ms a scene | peak MB | of it before | MB of items |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         sizes = f"{row['peak_mb']:.0f} | {row['before_mb']:.0f} | {row['bytes']['items.parquet'] / 1e6:.1f}"
         counts = f"{row['scenes']:,} | {row['detections']:,} | {row['slumps']:,}"
-        pace = f"{row['seconds']:.1f} | {1000 * row['seconds'] / row['scenes']:.1f}"
+        per_scene = 1000 * row["cpu_seconds"] / row["scenes"]
+        pace = f"{row['seconds']:.1f} | {row['cpu_seconds']:.1f} | {per_scene:.1f}"
         lines.append(f"| {counts} | {pace} | {sizes} |")
     return "\n".join(lines)
 
@@ -208,15 +210,15 @@ def map_table(rows):
 def what_it_means(rows):
     "Sentences on the growth, and on ten million tiles."
     last = rows[-1]
-    rate = last["seconds"] / last["scenes"]
+    rate = last["cpu_seconds"] / last["scenes"]
     grown = ""
     if len(rows) > 1:
         first = rows[0]
         a_scene = (last["peak_mb"] - first["peak_mb"]) * 1e6 / (last["scenes"] - first["scenes"])
-        seconds = ", ".join(f"{slope:.2f}" for slope in slopes(rows, "seconds"))
+        seconds = ", ".join(f"{slope:.2f}" for slope in slopes(rows, "cpu_seconds"))
         memory = ", ".join(f"{slope:.2f}" for slope in slopes(rows, "peak_mb"))
         grown = (
-            f"Seconds grow with the power {seconds} of the number of scenes, peak memory with {memory}; between the"
+            f"CPU seconds grow with the power {seconds} of the number of scenes, peak memory with {memory}; between the"
             f" smallest and the largest map it grows by {a_scene:,.0f} bytes a scene."
         )
     held = (
@@ -225,7 +227,7 @@ def what_it_means(rows):
     )
     hours = rate * TEN_MILLION / 3600
     million = (
-        f"Ten million tiles, each as a scene of its own, would take {hours:,.0f} hours of finishing at this pace if"
+        f"Ten million tiles, each as a scene of its own, would take {hours:,.0f} CPU hours of finishing at this pace if"
         " all were one folder, where the names and grids alone would take gigabytes. They are mapped in chunks of a"
         " region instead, some ten to a hundred thousand tiles each, in folders and on machines of their own;"
         " `--merge` makes maps of regions of the chunks, and one map of those. Each level is finished again from"

@@ -24,6 +24,7 @@ from .mapping.folder import MapJob, explain_write_errors, lock_map, map_settings
 from .mapping.log import MapClock, add_to_log, check_complete, finish_map, finished_log, known_caveats
 from .mapping.merging import merge_maps
 from .mapping.page import write_page
+from .mapping.rasters import PROBABILITY_KINDS
 from .mapping.shift import has_histograms
 from .mapping.starting import abandon_scene, check_out_dir, forget_old_map, other_scenes, start_map
 from .predict.profile import load_training_profile
@@ -35,15 +36,22 @@ from .tiles.rasters import Scene
 
 # %% ../nbs/40_infer.ipynb #148f303a
 def checked_model(
-    engine: str, min_area_m2: float | None, histogram_matching: bool, model_dir: str | os.PathLike
+    model_dir: str | os.PathLike,
+    engine: str,
+    min_area_m2: float | None,
+    histogram_matching: bool,
+    probability_dtype: str,
 ) -> Path:
     """The model's folder, unpacked where it is an archive.
 
-    ConfigError for an engine or an area that cannot be, RunError for a model without histograms to match scenes to."""
+    ConfigError for an engine, an area or a type that cannot be, RunError for a model without histograms to match."""
     if min_area_m2 is not None and not 0 <= min_area_m2 < math.inf:
         raise ConfigError(f"min_area_m2 is {min_area_m2}; expected 0 or more square metres")
     if engine not in ENGINES:
         raise ConfigError(f"engine {engine!r} is not known; there are {' and '.join(ENGINES)}")
+    if probability_dtype not in PROBABILITY_KINDS:
+        kinds = " or ".join(PROBABILITY_KINDS)
+        raise ConfigError(f"probability_dtype is {probability_dtype!r}; expected {kinds}")
     folder = opened_model(model_dir)
     if histogram_matching and not has_histograms(load_training_profile(folder)):
         found = f"{show_path(folder)} has no training_profile.json with histograms to match"
@@ -84,10 +92,11 @@ def infer(
     valid_mask="",  # a mask (0: do not use) for all scenes, or a pattern with {scene}; empty: those beside the scenes
     channel_sources="",  # like 'nir=scene': instead of the source that training had
     anywhere=False,  # map scenes that lie outside of the Arctic too
+    probability_dtype="float32",  # 'uint8': rasters of probability in steps of 1/250, a tenth of the bytes
     **settings,  # of the predictor: batch_size and overlap freely, others only as calibrated
 ) -> dict:
     "Maps the scenes and gives the content of inference_log.json; scenes that failed are listed in it."
-    model_dir = checked_model(engine, min_area_m2, histogram_matching, model_dir)
+    model_dir = checked_model(model_dir, engine, min_area_m2, histogram_matching, probability_dtype)
     clock, calibration = MapClock(), calibration_of(model_dir)
     min_area_m2, settings = shown_area(calibration, min_area_m2), calibration["predictor"] | settings
     check_settings(calibration, load_config(Path(resolve(model_dir)) / "config.yaml").predict.replace(**settings))
@@ -95,10 +104,9 @@ def infer(
     out = check_out_dir(out_dir, found)
     warnings = known_caveats(model_dir, calibration, histogram_matching, min_area_m2)
     with ENGINES[engine](model_dir, device, precision, settings) as mapper, lock_map(out) as work:
-        shared = (mapper.settings, mapper.precision, min_area_m2, histogram_matching)
+        shared = (mapper.settings, mapper.precision, min_area_m2, histogram_matching, probability_dtype)
         wanted = map_settings(model_dir, calibration, *shared)
-        there = prepare_folder(out, wanted, found, fresh, only_these)
-        job = MapJob(out, work, there, warnings, mapper.computed_in)
+        job = MapJob(out, work, prepare_folder(out, wanted, found, fresh, only_these), warnings, mapper.computed_in)
         log = finished_log(out, found, min_area_m2)
         if log is None:
             clock.add(out)
@@ -122,6 +130,7 @@ def map_or_merge(given: Namespace) -> dict:
         channel_sources=given.channel_sources,
         only_these=given.only_these,
         anywhere=given.anywhere,
+        probability_dtype=given.probability_dtype,
     )
     return infer(given.model_dir, given.scenes, given.out_dir, given.min_area_m2, given.fresh, **options)
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CELL_KM', 'CELL_DEGREES', 'PieceNumbers', 'LOGIT_STEP', 'LOWEST', 'N_STEPS', 'STEP_MIDDLES', 'LEAST_FROM_ONE',
            'Parallels', 'parallels', 'GroundPixels', 'ground_pixels', 'cell_numbers', 'AreaCurve', 'AreaSums',
-           'record_rows', 'raster_logits']
+           'expected_m2', 'record_rows', 'raster_logits', 'step_logits']
 
 # %% ../../nbs/mapping/05_area_cells.ipynb #22d3bdc1
 import functools
@@ -17,6 +17,7 @@ import pyproj
 from rasterio import Affine
 from rasterio.windows import Window
 
+from .rasters import STEPS
 from ..scores.pixels import logit, sigmoid
 from ..tiles.layout import CRS
 
@@ -125,6 +126,12 @@ class AreaSums:
             rows.append([list(piece), head[0], head[1:], first, shown])
         return dict(curves={ratio: list(curve) for ratio, curve in self.curves.items()}, pieces=rows)
 
+# %% ../../nbs/mapping/05_area_cells.ipynb #539f3028
+def expected_m2(sums: AreaSums) -> dict[str, float]:
+    "The expected area of all pieces, m², at each ratio."
+    pieces = sums.pieces.values()
+    return {ratio: float(sum(values[k] for values in pieces)) for k, ratio in enumerate(sums.curves, 1)}
+
 # %% ../../nbs/mapping/05_area_cells.ipynb #d8c29151
 def record_rows(record: Mapping[str, Any]) -> list[tuple[PieceNumbers, np.ndarray]]:
     "The rows of AreaSums from their record."
@@ -143,3 +150,19 @@ def raster_logits(p: np.ndarray, tags: Mapping[str, str]) -> np.ndarray:
     "Logits of the network (float64) from probabilities of a raster and the temperature and prior shift in its tags."
     temperature, shift = float(tags.get("TEMPERATURE", 1)), float(tags.get("PRIOR_SHIFT", 0))
     return temperature * (logit(np.clip(p.astype("f8"), 1e-37, 1 - LEAST_FROM_ONE)) - shift)
+
+
+def step_logits(record: Mapping[str, Any], tags: Mapping[str, str]) -> np.ndarray:
+    """The logit that each value of a scene's rounded raster stands for in sums of area: float64 (STEPS + 1,).
+
+    A value that many steps of the record's ground by logit fall on stands for their mean, by the first curve."""
+    a, b = next(iter(record["curves"].values()))
+    edges = raster_logits((np.arange(STEPS + 2) - 0.5).clip(0) / STEPS, tags)
+    value = np.clip(np.searchsorted(edges, STEP_MIDDLES) - 1, 0, STEPS)
+    ground = sum((values[-N_STEPS:] for _, values in record_rows(record)), np.zeros(N_STEPS))
+    m2 = np.bincount(value, ground, STEPS + 1)
+    expected = np.bincount(value, ground * sigmoid(a * STEP_MIDDLES + b), STEPS + 1)
+    is_wide = (np.diff(edges) > LOGIT_STEP) & (m2 > 0)
+    logits = raster_logits(np.arange(STEPS + 1) / STEPS, tags)
+    logits[is_wide] = (logit(expected[is_wide] / m2[is_wide]) - b) / a
+    return logits

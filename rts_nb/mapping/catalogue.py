@@ -27,6 +27,7 @@ from ..core.files import RunError, atomic, show_path
 from .folder import ITEMS, LOG, TILE_INDEX
 from .geodesy import cut_at_antimeridian, to_degrees
 from .grids import grid_of_record
+from .rasters import PROBABILITY, RasterKind, gdal_type
 from .records import raster_facts, read_scene_record, record_path, recorded_names
 from ..tiles.layout import CRS
 
@@ -71,9 +72,12 @@ def box_of_record(out: Path, record: Mapping[str, Any]) -> shapely.Polygon:
     return shapely.box(*grid_of_record(out, record).bounds)
 
 
-def index_options(pixel: float, tags: Mapping[str, str]) -> dict[str, str]:
+def index_options(pixel: float, kind: RasterKind, tags: Mapping[str, str]) -> dict[str, str]:
     "What GDAL must know of the rasters of an index, so that it opens none of them before it reads."
-    options = dict(RESX=repr(pixel), RESY=repr(pixel), BAND_COUNT="1", DATA_TYPE="Float32", NODATA="-1", SRS=CRS)
+    values = dict(
+        DATA_TYPE=gdal_type(kind), NODATA=f"{kind.nodata:g}", BAND_1_SCALE=repr(kind.scale), BAND_1_OFFSET="0"
+    )
+    options = dict(RESX=repr(pixel), RESY=repr(pixel), BAND_COUNT="1", SRS=CRS) | values
     order = dict(SORT_FIELD="rank", SORT_FIELD_ASC="YES", LOCATION_FIELD="location", RESAMPLING="NEAREST")
     return options | order | dict(tags)
 
@@ -84,6 +88,7 @@ def tile_index_writer(
     out: Path,  # the map's folder
     pixel: float,  # the finest of the map, m
     tags: Mapping[str, str],
+    kind: RasterKind = PROBABILITY,
 ) -> Iterator[Callable[[Sequence[Mapping[str, Any]]], None]]:
     "Takes records in the order of ownership, some at a time, and leaves a raster tile index, whole or not at all."
     options: dict[str, Any] = dict(driver="GPKG", layer="mosaic", geometry_type="Polygon")
@@ -96,7 +101,7 @@ def tile_index_writer(
             rows = dict(location=location, date=[record.get("date", "") for record in batch], rank=rank)
             boxes = [raster_box(facts_of_record(out, record)) for record in batch]
             layer = gpd.GeoDataFrame(rows, geometry=boxes, crs=CRS)
-            more = dict(append=True) if rank[0] else dict(layer_metadata=index_options(pixel, tags))
+            more = dict(append=True) if rank[0] else dict(layer_metadata=index_options(pixel, kind, tags))
             pyogrio.write_dataframe(layer, temporary, **options, **more)
 
         yield write

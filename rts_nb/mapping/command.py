@@ -11,6 +11,7 @@ import os
 
 from ..core.files import resolve, show_path, typed_path
 from .engines import ENGINES
+from .rasters import PROBABILITY_KINDS
 
 # %% ../../nbs/mapping/17_command.ipynb #fb4e5d0a
 PROGRAM = "rts_nb.infer"
@@ -33,6 +34,7 @@ def infer_parser() -> argparse.ArgumentParser:
     matching = "bring the colours of each scene to those of training first"
     small = "smaller detections are dropped and counted (default: as calibrated)"
     out_dir = "the folder of the map; finished scenes in it are not done again"
+    rounded = "uint8 rounds rasters of probability to 1/250, a tenth of the bytes"
     others = "drop scenes of the map in out-dir that are not among these"
     bare = "make map.html without imagery, where its licence forbids passing it on"
     parser = argparse.ArgumentParser(prog=f"python -m {PROGRAM}", description=what)
@@ -45,6 +47,7 @@ def infer_parser() -> argparse.ArgumentParser:
     parser.add_argument("--only-these", action="store_true", help=others)
     parser.add_argument("--engine", default="local", choices=ENGINES, help=engine)
     parser.add_argument("--histogram-matching", action="store_true", help=matching)
+    parser.add_argument("--probability-dtype", default="float32", choices=PROBABILITY_KINDS, help=rounded)
     parser.add_argument("--anywhere", action="store_true", help="map scenes outside of the Arctic too")
     parser.add_argument("--no-pixels", dest="pixels", action="store_false", help=bare)
     for option, text in READING.items():

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EXPECTED_KEYS', 'UNKNOWN', 'expected_of', 'describe_threshold', 'describe_evidence', 'why_undecided',
            'describe_touch', 'describe_detections', 'describe_found', 'describe_false', 'describe_objects',
-           'describe_area', 'describe_pixels_expected']
+           'describe_measured', 'describe_area', 'describe_pixels_expected']
 
 # %% ../../nbs/mapping/10_expected.ipynb #37f6c50e
 from typing import Any
@@ -90,6 +90,12 @@ def describe_objects(objects: dict[str, Any] | None) -> dict[str, str]:
         "it finds": describe_found(objects),
         "false on 1,000 km²": describe_false(objects),
     }
+
+
+def describe_measured(expected: dict[str, Any]) -> dict[str, str]:
+    "A row of a table: on what the figures were measured, where that is not the model itself; else none."
+    measured = expected.get("measured_on")
+    return {"measured on": f"{measured}, each on regions that it did not train on"} if measured else {}
 
 # %% ../../nbs/mapping/10_expected.ipynb #a5670378
 def describe_area(expected: dict[str, Any], area_m2: float | None = None) -> str:

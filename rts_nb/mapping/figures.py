@@ -29,6 +29,7 @@ from ..core.drawing import Bounds, as_picture, draw_chip, draw_map_frame, draw_o
 from ..core.files import read_json, resolve
 from .catalogue import box_of_record
 from .folder import AREA_PACKAGE, LOG, map_imagery
+from .rasters import read_probability
 from .records import read_records
 from ..predict.scenes import list_scenes
 from ..tiles.imagery import Imagery
@@ -97,7 +98,7 @@ def draw_scene(ax: Axes, out: Path, name: str, scenes: MapScenes, slumps: gpd.Ge
     with scenes.open(name) as src:
         rgb, bounds = read_overview(src)
     with rasterio.open(out / f"{name}_probability.tif") as raster:
-        probability = raster.read(1, out_shape=rgb.shape[1:], masked=True)
+        probability = np.ma.masked_less(read_probability(raster, out_shape=rgb.shape[1:]), 0)
     extent = (bounds.left, bounds.right, bounds.bottom, bounds.top)
     grey = np.ma.masked_equal(as_picture(rgb).mean(-1), 0)
     ax.imshow(grey, extent=extent, cmap="gray", interpolation="bilinear")

@@ -6,9 +6,9 @@
 __all__ = ['MEMBERS', 'MANIFEST', 'LOG', 'TIMES', 'ERRORS', 'AREA_PACKAGE', 'AREA_PIECES', 'TILE_INDEX', 'ITEMS', 'LAYERS',
            'WRITE_ERRORS', 'READ_ERRORS', 'TEMPORARY', 'map_path', 'prior_shift_of', 'raster_threshold',
            'region_thresholds', 'threshold_logit', 'curve_name', 'reached_by', 'describe_reached', 'model_record',
-           'map_settings', 'shown_threshold', 'raster_tags', 'MapJob', 'changed_settings', 'describe_changes',
-           'map_imagery', 'one_line', 'explain_write_errors', 'explain_unreadable', 'clear_unfinished', 'clear_work',
-           'acquire_lock', 'lock_map']
+           'map_settings', 'shown_threshold', 'raster_tags', 'dtype_of_map', 'MapJob', 'changed_settings',
+           'describe_changes', 'map_imagery', 'one_line', 'explain_write_errors', 'explain_unreadable',
+           'clear_unfinished', 'clear_work', 'acquire_lock', 'lock_map']
 
 # %% ../../nbs/mapping/00_folder.ipynb #c9a93b8e
 import contextlib
@@ -94,7 +94,7 @@ def model_record(folder: Path) -> tuple[Path, Path]:
         return folder / ENSEMBLE_FILE, folder / ENSEMBLE_FILE
     return folder / "model.safetensors", folder / "normalization_stats.json"
 
-
+# %% ../../nbs/mapping/00_folder.ipynb #0059f755
 def map_settings(
     model_dir: str | os.PathLike,
     calibration: dict,  # content of calibration.json
@@ -102,6 +102,7 @@ def map_settings(
     precision: str,  # of the predictor: 'fp32', 'fp16' or 'bf16'
     min_area_m2: float,  # smaller detections are dropped
     histogram_matching=False,
+    probability_dtype="float32",  # of the rasters of probability, or 'uint8'
 ) -> dict:
     "What all scenes of a map have in common: the content of manifest.json."
     folder, point = Path(resolve(model_dir)), operating_point(calibration)
@@ -115,6 +116,7 @@ def map_settings(
         temperature=point["temperature"],
         prior_shift=prior_shift_of(calibration),
         histogram_matching=histogram_matching,
+        probability_dtype=probability_dtype,
         threshold=raster_threshold(calibration),
         logit=threshold_logit(calibration),
         operating_ratio=point["ratio"],
@@ -149,6 +151,11 @@ def raster_tags(settings: dict, warnings: Sequence[str]) -> dict[str, str]:
     )
 
 # %% ../../nbs/mapping/00_folder.ipynb #90e61c5d
+def dtype_of_map(settings: dict) -> str:
+    "The type of a map's rasters of probability, from its settings; maps of earlier versions have float32."
+    return settings.get("probability_dtype", "float32")
+
+
 @dataclasses.dataclass(frozen=True)
 class MapJob:
     "What the mapping of all scenes of a map shares."
@@ -167,6 +174,11 @@ class MapJob:
         "The same threshold as a logit of the network."
         return self.settings["region_logits"].get(scene.region, self.settings["logit"])
 
+    @property
+    def rounds(self) -> bool:
+        "Whether rasters of probability are rounded to uint8."
+        return dtype_of_map(self.settings) == "uint8"
+
     def tags(self, scene: Scene) -> dict[str, str]:
         "The metadata of a scene's rasters."
         own = dict(THRESHOLD=shown_threshold(self.threshold(scene)), REGION=scene.region or "none")
@@ -175,6 +187,7 @@ class MapJob:
 # %% ../../nbs/mapping/00_folder.ipynb #3bbaf91f
 def changed_settings(there: dict, now: dict) -> dict[str, tuple]:
     "Setting → (value there, value now), for the settings that differ."
+    there, now = (dict(probability_dtype=dtype_of_map(settings)) | settings for settings in (there, now))
     return {key: (there.get(key), value) for key, value in now.items() if there.get(key) != value}
 
 # %% ../../nbs/mapping/00_folder.ipynb #3150415c

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import rasterio
 import shapely
 from rasterio import Affine
@@ -24,10 +25,10 @@ from rasterio.windows import Window
 from shapely import MultiPolygon, Polygon
 
 from ..core.shapes import linked_groups
-from .area_cells import AreaCurve, AreaSums, raster_logits, record_rows
+from .area_cells import AreaCurve, AreaSums, raster_logits, record_rows, step_logits
 from .columns import read_detections
 from .geodesy import pixel_area_m2
-from .grids import SceneMasks, grid_of_record, read_scene_mask
+from .grids import SceneMasks, grid_of_record, read_scene_masks
 from rts_nb.mapping.polygons import (
     SURROUND_M,
     cut_by,
@@ -38,7 +39,7 @@ from rts_nb.mapping.polygons import (
     scene_layer,
     statistic_columns,
 )
-from .rasters import MASK_NODATA
+from .rasters import MASK_NODATA, STEPS
 
 # %% ../../nbs/mapping/07_ground.ipynb #f7ab9f57
 def ordered_records(records: Sequence[dict], names: Sequence[str]) -> list[dict]:
@@ -84,10 +85,8 @@ class SceneGround:
     most_open = 32  # files
 
     def __init__(self, masks: Mapping[str, Any]):  # scene → path of its mask, first owner first; or SceneMasks
-        if not isinstance(masks, SceneMasks):
-            masks = SceneMasks((name, read_scene_mask(path)) for name, path in masks.items())
-        self.masks, self.position = masks, masks.place
-        self.names = list(masks)
+        self.masks = masks if isinstance(masks, SceneMasks) else read_scene_masks(masks)
+        self.names, self.position = list(self.masks), self.masks.place
         self.boxes = shapely.STRtree(shapely.box(*self.masks.bounds.T))
         self.files: OrderedDict[str, rasterio.DatasetReader] = OrderedDict()
 
@@ -159,11 +158,15 @@ def add_owned_area(
     if not ground.others(name, shapely.box(*mask.bounds), earlier=True):
         return
     with rasterio.open(probability) as raster:
+        tags = raster.tags()
+        of_values = step_logits(found, tags) if raster.dtypes[0] == "uint8" else None
         for window in raster_blocks((mask.height, mask.width), block):
             taken = ground.owned_by_others(name, window)
             if taken.any():
                 taken &= ground.raster(name).read(1, window=window) != MASK_NODATA
-                logits = raster_logits(raster.read(1, window=window), raster.tags())
+                values = raster.read(1, window=window)
+                is_float = of_values is None
+                logits = raster_logits(values, tags) if is_float else of_values[np.minimum(values, STEPS)]
                 total.add(mask.transform, window, logits, taken, sign=-1)
 
 # %% ../../nbs/mapping/07_ground.ipynb #32ece4a5
@@ -293,7 +296,7 @@ def owned_detections(
 
     `rts_id` of a piece is that of the detection with -a, -b, …. `cut_by` stays where no other scene shows the ground
     beside a detection, and `nodata_frac` counts what none shows."""
-    rows = layer.to_dict("records")
+    rows = pd.DataFrame(layer).to_dict("records")  # a GeoDataFrame takes ten times as long
     boxes = shapely.box(*layer["pixels"].bounds.to_numpy().T) if rows else []
     beside = max(ground.masks[name].transform.a, -ground.masks[name].transform.e)
     is_met, has_others = (meets_others(ground, name, boxes, reach) for reach in (beside, SURROUND_M))

@@ -4,28 +4,32 @@
 
 # %% auto #0
 __all__ = ['ARCTIC_KM2', 'GROUND_RULE', 'MOST_NAMED', 'PRODUCTS', 'other_seconds', 'MapClock', 'RecordSums', 'map_counts',
-           'map_cost', 'log_of_shift', 'shift_of', 'ReadingSums', 'reading_warnings', 'area_caveat', 'known_caveats',
-           'region_warnings', 'map_caveats', 'list_reasons', 'ownership', 'not_asked_for', 'SummedRecords',
-           'sum_records', 'staying_failures', 'finish_map', 'add_to_log', 'finished_log', 'check_complete']
+           'log_of_rounding', 'map_cost', 'log_of_shift', 'shift_of', 'ReadingSums', 'reading_warnings', 'area_caveat',
+           'known_caveats', 'region_warnings', 'map_caveats', 'list_reasons', 'ownership', 'not_asked_for',
+           'SummedRecords', 'sum_records', 'staying_failures', 'finish_map', 'add_to_log', 'finished_log',
+           'check_complete']
 
 # %% ../../nbs/mapping/11_log.ipynb #84e75f6b
 import datetime
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Container, Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..calibration.thresholds import caveats, operating_point
 from ..core.files import DataError, resolve, show_path, write_json
+from .area_cells import record_rows
 from .catalogue import told_scenes
 from .columns import CONF_BOUNDS
 from .expected import expected_of
-from .folder import ITEMS, LOG, TILE_INDEX, TIMES, MapJob, explain_write_errors
+from .folder import ITEMS, LOG, TILE_INDEX, TIMES, MapJob, dtype_of_map, explain_write_errors
 from .ground import ordered_records
 from .layers import SlumpTotals, write_layers
 from .matching import MATCHING_CAVEAT
+from .rasters import STEPS
 from .records import MapRecords, finished_scene, read_records
 from .shift import MapHistograms, Shift, measure_shift, shift_warnings, sum_histograms
 from .starting import aside_note
@@ -77,6 +81,8 @@ class RecordSums:
         self.regions: set[str] = set()
         self.first_date = self.last_date = ""
         self.n_without_date = 0
+        self.exact_m2: Counter[str] = Counter()  # expected area by ratio, of rasters that are rounded
+        self.rounded_m2: Counter[str] = Counter()  # the same from their values
 
     def add(self, record: dict) -> None:
         "Adds the record of a scene."
@@ -88,6 +94,10 @@ class RecordSums:
         self.footprint_km2 += record["footprint_km2"]
         self.devices.add(record["device"])
         self.regions.add(record["region"])
+        if "rounded_m2" in record:
+            self.rounded_m2.update(record["rounded_m2"])
+            for _, values in record_rows(record["expected_area"]):
+                self.exact_m2.update(dict(zip(record["rounded_m2"], values[1:].tolist(), strict=False)))
         day = record["date"][:10]
         if not day:
             self.n_without_date += 1
@@ -96,13 +106,14 @@ class RecordSums:
         self.last_date = max(self.last_date, day)
 
 # %% ../../nbs/mapping/11_log.ipynb #163080ef
-def map_counts(n_scenes: int, sums: RecordSums, failed: dict[str, str], totals: SlumpTotals) -> dict:
+def map_counts(done: Sequence[str], sums: RecordSums, failed: dict[str, str], totals: SlumpTotals) -> dict:
     "Scenes, windows and slumps of a map."
     by_class = {
         name: dict(rts=n, area_m2=round(totals.area_by_class[name], 1)) for name, n in sorted(totals.by_class.items())
     }
     return dict(
-        scenes_done=n_scenes,
+        scenes_done=len(done),
+        scenes_in_all=len(set(done).union(failed)),
         scenes_failed=failed,
         tiles_done=sums.windows - sums.skipped,
         tiles_skipped=sums.skipped,
@@ -110,12 +121,21 @@ def map_counts(n_scenes: int, sums: RecordSums, failed: dict[str, str], totals: 
         rts=totals.rts,
         specks_dropped=sums.specks + totals.n_below_min_area,
         rts_cut=totals.cut,
+        device=", ".join(sorted(sums.devices)),
         total_rts_area_m2=round(totals.area_m2, 1),
         by_class=by_class,
         valid_km2=round(sums.valid_km2, 4),
         footprint_km2=round(sums.footprint_km2, 4),
         dates=dict(first=sums.first_date, last=sums.last_date, scenes_without=sums.n_without_date),
     )
+
+# %% ../../nbs/mapping/11_log.ipynb #cdb31b1f
+def log_of_rounding(settings: dict, sums: RecordSums) -> dict:
+    "What the log says of rasters that are rounded: the largest difference, and that of their sums (share by ratio)."
+    if dtype_of_map(settings) != "uint8":
+        return {}
+    shares = {ratio: sums.rounded_m2[ratio] / m2 - 1 for ratio, m2 in sums.exact_m2.items() if m2}
+    return dict(rounding=dict(largest_difference=0.5 / STEPS, expected_area=shares))
 
 # %% ../../nbs/mapping/11_log.ipynb #64917e6c
 def map_cost(scene_seconds: float, km2: float, cost: CostConfig, seconds=0.0) -> dict:
@@ -290,7 +310,7 @@ def staying_failures(failed: dict[str, str], done: Container[str]) -> dict[str, 
         name: f"{why}; its earlier result stays on the map" if name in done else why for name, why in failed.items()
     }
 
-
+# %% ../../nbs/mapping/11_log.ipynb #79a7fbfe
 def finish_map(
     job: MapJob,
     model_dir: str | os.PathLike,
@@ -300,10 +320,9 @@ def finish_map(
     names: Sequence[str],  # of the scenes that were asked for, in their order
 ) -> dict:
     "Writes layers, mosaic and log of a map from the records of its scenes; the content of inference_log.json."
-    records, asked = ownership(job.out, names), set(names)
+    records, profile = ownership(job.out, names), load_training_profile(model_dir)
     if not records:
         raise DataError(f"no scene could be mapped: {list_reasons(failed)}{aside_note(job.out)}")
-    done, profile = set(records.names), load_training_profile(model_dir)
     sums, read, histograms = sum_records(records, profile, job.settings.get("imagery", {}))
     shift = shift_of(profile, histograms)
     warnings = map_caveats(job, sums.regions, read, shift)
@@ -319,16 +338,14 @@ def finish_map(
         expected=expected_of(operating_point(calibration)),
         expected_area=expected_area,
         ground=GROUND_RULE,
-        **map_counts(len(records), sums, staying_failures(failed, done), totals),
-        **not_asked_for(records.names, asked),
-        scenes_in_all=len(done.union(failed)),
+        **map_counts(records.names, sums, staying_failures(failed, set(records.names)), totals),
+        **log_of_rounding(job.settings, sums),
+        **not_asked_for(records.names, set(names)),
         read=read.record(),
-        device=", ".join(sorted(sums.devices)),
         items=checksum(job.out / ITEMS),
     )
     with explain_write_errors(job.out, "the log"):
-        cost = load_config(Path(resolve(model_dir)) / "config.yaml").cost
-        log |= map_cost(sums.seconds, km2, cost, clock.add(job.out))
+        log |= map_cost(sums.seconds, km2, load_config(f"{resolve(model_dir)}/config.yaml").cost, clock.add(job.out))
         write_json(job.out / LOG, log)
     return log
 

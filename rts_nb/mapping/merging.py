@@ -23,6 +23,7 @@ from rts_nb.mapping.folder import (
     MapJob,
     changed_settings,
     describe_changes,
+    dtype_of_map,
     explain_write_errors,
     lock_map,
     map_settings,
@@ -94,6 +95,7 @@ def check_model(model_dir: str | os.PathLike, calibration: dict, settings: dict)
         settings["precision"],
         settings["min_area_m2"],
         settings["histogram_matching"],
+        dtype_of_map(settings),
     )
     changes = changed_settings(settings, json.loads(json.dumps(now)))
     if changes:

@@ -31,7 +31,7 @@ from shapely import MultiPolygon, Polygon
 from .columns import SCENE_COLUMNS, slump_layer, strict_thresholds
 from .folder import MapJob
 from .geodesy import geodesic_area, geodesic_size, to_degrees
-from .rasters import MASK_NODATA
+from .rasters import MASK_NODATA, exact_probability, raster_probability
 from .smoothing import pixel_polygons, place_outline, smooth_outline
 from ..predict.windows import window_starts
 from ..scores.objects import is_large_enough
@@ -151,7 +151,8 @@ def polygon_statistics(polygons: Sequence, probability, scale=None, n_scales=1, 
     tags, strict = probability.tags(), np.zeros((len(polygons), 2), "i8")
     thresholds = strict_thresholds(float(tags.get("THRESHOLD", "nan")))
     rasters = [probability] if scale is None else [probability, scale]
-    for which, p, *positions in pixels_inside(polygons, rasters, block):
+    for which, values, *positions in pixels_inside(polygons, rasters, block):
+        p = raster_probability(values)
         np.add.at(pixels, (which, *(positions or [0])), 1)
         np.add.at(total, which, p.astype("f8"))
         np.add.at(raw, which, before_temperature(p, tags))
@@ -305,7 +306,7 @@ def nodata_share(
 def scene_statistics(job: MapJob, name: str, polygons: Sequence, n_scales: int) -> dict[str, Any]:
     "polygon_statistics from a scene's rasters, and their `shape`, `transform` and `pixel_m`."
     with contextlib.ExitStack() as stack:
-        probability = stack.enter_context(rasterio.open(job.out / f"{name}_probability.tif"))
+        probability = stack.enter_context(rasterio.open(exact_probability(job, name)))
         scale = None
         if n_scales > 1:
             scale = stack.enter_context(rasterio.open(job.work / f"{name}_scale.tif"))

@@ -29,7 +29,7 @@ from ..core.files import RTSError, is_virtual, project_root
 from ..core.jobs import ordered_map
 from .figures import LEAST_SHOWN, MapScenes, read_overview, scenes_of_map
 from .folder import READ_ERRORS, map_imagery
-from .rasters import NODATA
+from .rasters import NODATA, read_probability
 from .records import full_path, read_records
 from ..tiles.rasters import Scene
 
@@ -89,7 +89,7 @@ def read_highest(path: str | os.PathLike, side: int) -> np.ndarray:
     with rasterio.open(path) as raster:
         sides = max(raster.shape)
         height, width = (max(1, round(n * min(1, FINER * side / sides))) for n in raster.shape)
-        values = raster.read(1, out_shape=(height, width), resampling=Resampling.average)
+        values = read_probability(raster, out_shape=(height, width), resampling=Resampling.average)
     shrink = min(1, side / max(values.shape))
     return highest_in_blocks(values, (max(1, round(height * shrink)), max(1, round(width * shrink))))
 

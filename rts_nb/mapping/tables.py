@@ -6,7 +6,7 @@
 __all__ = ['DIGITS', 'MOST_LISTED', 'NO_AREA_CURVE', 'MAP_CONTENT', 'describe_scenes', 'map_summary', 'detections', 'left_out',
            'describe_arctic', 'describe_pixels', 'describe_time', 'describe_likeness', 'describe_slumps',
            'describe_ground', 'describe_dates', 'describe_others', 'describe_log_threshold', 'describe_expected_area',
-           'map_results', 'by_ground', 'ground_by_scene', 'ground_by_region', 'map_files']
+           'describe_rounding', 'map_results', 'by_ground', 'ground_by_scene', 'ground_by_region', 'map_files']
 
 # %% ../../nbs/mapping/14_tables.ipynb #2d797963
 import heapq
@@ -27,6 +27,7 @@ from .catalogue import finished_records
 from .columns import EXPECTED_COLUMNS
 from rts_nb.mapping.expected import (
     describe_area,
+    describe_measured,
     describe_objects,
     describe_pixels_expected,
     describe_threshold,
@@ -34,6 +35,7 @@ from rts_nb.mapping.expected import (
 )
 from .folder import ITEMS, LOG, TIMES, describe_reached
 from .log import ARCTIC_KM2, known_caveats
+from .rasters import STEPS
 from .shift import describe_shift
 from ..networks.precision import resolve_precision, run_precision
 from ..predict.predictor import imagery_of_run
@@ -62,6 +64,7 @@ def map_summary(model_dir: str | os.PathLike, scenes, out_dir: str | os.PathLike
     facts = {
         "caveats": "; ".join(known) or "none known: the target precision is reached in validation",
         **describe_objects(point.get("objects")),
+        **describe_measured(point),
         "of its area": describe_area(expected_of(point)),
         "of its pixels": describe_pixels_expected(point),
         "threshold": describe_threshold(calibration),
@@ -211,6 +214,16 @@ def describe_expected_area(expected: dict | None) -> dict[str, str]:
         rows[f"expected area at 1:{ratio}"] = words
     return rows | {"of this interval": expected["caveat"]}
 
+# %% ../../nbs/mapping/14_tables.ipynb #2bfd2b71
+def describe_rounding(log: dict) -> dict[str, str]:
+    "A row of a table on rasters of probability that are rounded; none for others."
+    if "rounding" not in log:
+        return {}
+    words = [f"uint8, value / {STEPS}: at most {log['rounding']['largest_difference']:g} from the probability"]
+    for ratio, share in log["rounding"]["expected_area"].items():
+        words.append(f"summed, {share:+.2%} of the expected area at 1:{ratio}")
+    return {"rasters of probability": "; ".join(words)}
+
 
 def map_results(log: dict) -> pd.DataFrame:
     "What a map is worth and holds: caveats, shift, slumps, area, ground, threshold, time and cost, from its log."
@@ -222,8 +235,10 @@ def map_results(log: dict) -> pd.DataFrame:
         "like training": describe_likeness(log),
         "slumps": describe_slumps(log),
         **describe_objects(expected.get("objects")),
+        **describe_measured(expected),
         "total area": f"{area / 1e4:,.2f} ha mapped; {describe_area(expected, area)}",
         **describe_expected_area(log.get("expected_area")),
+        **describe_rounding(log),
         "ground": describe_ground(log),
         "dates": describe_dates(log),
         "scenes": f"{log['scenes_done']} done, {len(log['scenes_failed'])} failed{describe_others(log)}",

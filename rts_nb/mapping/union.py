@@ -159,7 +159,9 @@ def merge_rows(
 ) -> MergedScenes:
     "The slumps that detections belong to, without those below the area."
     is_alone = ~pd.Series(numbers).duplicated(keep=False).to_numpy()
-    rows = {n: [row] for n, row in zip(numbers[is_alone], found[is_alone].to_dict("records"), strict=True)}
+    rows = {
+        n: [row] for n, row in zip(numbers[is_alone], pd.DataFrame(found[is_alone]).to_dict("records"), strict=True)
+    }
     for number, parts in found[~is_alone].groupby(numbers[~is_alone]):
         rows[number] = unite(parts)
     in_order = [row for number in sorted(rows) for row in rows[number]]

@@ -28,7 +28,7 @@ from ..mapping.geodesy import geodesic_area, pixel_area_m2
 from ..mapping.grids import grid_of_record
 from ..mapping.ground import SceneGround, centres, map_ground
 from ..mapping.polygons import burn, polygon_statistics, raster_blocks
-from ..mapping.rasters import MASK_NODATA
+from ..mapping.rasters import MASK_NODATA, read_probability
 from ..mapping.smoothing import pixel_polygons, place_outline
 from .items import finished_map_log
 from ..runs.directory import tiles_of_run
@@ -57,7 +57,7 @@ class MapScene(NamedTuple):
             for window in raster_blocks((mask.height, mask.width), WINDOW):
                 has_data = self.ground.raster(self.name).read(1, window=window) != MASK_NODATA
                 is_own = has_data & ~self.ground.owned_by_others(self.name, window)
-                yield window, probability.read(1, window=window), is_own
+                yield window, read_probability(probability, window=window), is_own
 
 
 def near_pixels(scene: MapScene, path: Path) -> None:
