@@ -202,7 +202,8 @@ def calibrate_logits(logits: np.ndarray, settings: dict) -> np.ndarray:
 # %% ../../nbs/mapping/04_rasters.ipynb #e4ac3299
 ROUNDING = dict(
     ROUNDING="a value is 250 times the probability, 255 stands for no data;"
-    " mask, outlines, their attributes and sums of expected area were made before this rounding"
+    " mask, outlines, their attributes and sums of expected area were made before this rounding,"
+    " except what scenes that overlap share: that was taken from the rounded values"
 )
 
 

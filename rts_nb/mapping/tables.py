@@ -220,6 +220,7 @@ def describe_rounding(log: dict) -> dict[str, str]:
     if "rounding" not in log:
         return {}
     words = [f"uint8, value / {STEPS}: at most {log['rounding']['largest_difference']:g} from the probability"]
+    words.append("masks, outlines and sums are of before, except where scenes overlap")
     for ratio, share in log["rounding"]["expected_area"].items():
         words.append(f"summed, {share:+.2%} of the expected area at 1:{ratio}")
     return {"rasters of probability": "; ".join(words)}
