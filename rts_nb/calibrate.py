@@ -203,7 +203,7 @@ def as_seeds(result: dict[str, Any], scores: Scores, predictor: EnsemblePredicto
     write_ensemble_profile(model.folder, scores.histogram, ratio, trained_on=trained_on)
     return result | dict(gain=gain | dict(logit_of_members=threshold))
 
-
+# %% ../nbs/30_calibrate.ipynb #379d77ea
 def as_ensemble(result: dict[str, Any], scores: Scores, source: Any, model: Model, ground: Any) -> dict[str, Any]:
     "The content of calibration.json with what an ensemble adds: its members, and what of it holds for their mean."
     if isinstance(source, FoldScores) and model.cfg.split.final:

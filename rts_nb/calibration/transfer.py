@@ -67,7 +67,7 @@ def check_ground(members: Sequence[np.ndarray], ensemble: np.ndarray) -> None:
     if min(totals) < 2 * FEWEST_FLAGGED:
         raise RunError(f"{min(totals)} pixels are no ground to transfer a threshold on; name more tiles or scenes")
 
-
+# %% ../../nbs/calibration/11_transfer.ipynb #17722f03
 def transferred_logit(members: Sequence[np.ndarray], ensemble: np.ndarray, logit: float) -> Transfer:
     """The threshold of an ensemble that flags as many pixels as its members do on average at `logit`.
 

@@ -118,7 +118,7 @@ def ensembles_table(ensembles: Sequence[Ensemble]) -> pd.DataFrame:
     "One row an ensemble: what it adds to a single member, and what it costs."
     return pd.DataFrame({made.name: ensemble_row(made) for made in ensembles}).T
 
-
+# %% ../../nbs/experiments/03_ensembles.ipynb #87388c5c
 def ensemble_verdict(made: Ensemble) -> str:
     "In a sentence, whether an ensemble has been shown to be better than one of its members."
     k, name = len(made.members), made.name

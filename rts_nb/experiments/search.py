@@ -38,6 +38,8 @@ from .gate import FRESH_SEEDS, evidence_text, pooled_variance
 from .ledger import Scored, Unit, figure_of, weigh
 from .plan import join_overrides
 from .running import Job, asked_to_stop, papermill_words, run_job, run_words
+
+# %% ../../nbs/experiments/12_search.ipynb #31121e67
 from rts_nb.experiments.studies import (
     BEST,
     RESTATED,
@@ -279,7 +281,7 @@ def run_search(given: argparse.Namespace) -> str:
     gain = f"its gain from fresh seeds is {restated['text']}"
     return f"{of_best}; {gain}; its config is {show_path(best)}, the report {show_path(report_search(folder))}"
 
-
+# %% ../../nbs/experiments/12_search.ipynb #cb4bf60c
 def main(arguments: list[str] | None = None) -> None:
     "`python -m rts_nb.experiments.search --config …`, as make search calls it."
     forgiving_output()
