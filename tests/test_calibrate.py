@@ -77,6 +77,7 @@ REPORT_SAYS = (
 )
 
 
+@pytest.mark.long
 def test_report_of_a_calibration(run, tmp_path):
     "Twice: the test regions are left alone unless asked for; scores are reused, even where the tracking store is lost."
     first = calibration_outputs(run, tmp_path / "first.ipynb")
@@ -97,11 +98,13 @@ def test_report_of_a_calibration(run, tmp_path):
     assert (noise["state"], noise["reason"]) == ("not measured", "3 stored validations, 4 are needed")
 
 
-def test_looks_cannot_be_reset(run):
+def test_looks_cannot_be_reset(quick, tmp_path):
     """Neither by looking again, nor by calibrating again, nor by starting the training over.
 
     Another calibration is another look.
     """
+    run = Path(shutil.copytree(quick, tmp_path / "runs" / "example" / "seed-42"))
+    calibrate(run)
     assert final_evaluation(run)["looks"] == 1
     assert final_evaluation(run)["looks"] == 1
     shutil.rmtree(run / "scores")
