@@ -220,6 +220,7 @@ def test_failing_task_is_listed(cluster, place, whole, tmp_path):
         assert made[raster] == expected[raster], raster
 
 
+@pytest.mark.long
 def test_lost_gpu_ends_its_worker(cluster, place, whole, tmp_path, monkeypatch):
     "The worker whose GPU fails maps nothing afterwards; its scene is mapped by another one."
     log, lost, out = tmp_path / "log", tmp_path / "lost", tmp_path / "map"
