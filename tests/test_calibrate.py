@@ -104,13 +104,13 @@ def test_looks_cannot_be_reset(quick, tmp_path):
     Another calibration is another look.
     """
     run = Path(shutil.copytree(quick, tmp_path / "runs" / "example" / "seed-42"))
-    calibrate(run)
+    calibrate(run, 0.8, scales=(1.0, 0.5))
     assert final_evaluation(run)["looks"] == 1
     assert final_evaluation(run)["looks"] == 1
     shutil.rmtree(run / "scores")
-    calibrate(run)
+    calibrate(run, 0.8, scales=(1.0, 0.5))
     assert final_evaluation(run)["looks"] == 1, "the same calibration, found again"
-    calibrate(run, 0.3)
+    calibrate(run, 0.5)
     assert final_evaluation(run)["looks"] == 2
     set_aside(run)  # what train(fresh=True) does first
     assert len(looks_of(run)) == 2
