@@ -188,7 +188,7 @@ def test_files_are_taken_up_of_this_batch_only(place, tmp_path):
         "other.json is of batch 2, this page is batch 1": written("other.json", second),
         "map.json is of another map": written("map.json", first | dict(map="ffffffffffff")),
         "sample.json is of another sample": written("sample.json", first | dict(sample="ffffffffffff")),
-        "half.json cannot be read as JSON": written("half.json", json.dumps(first)[:500]),
+        "half.json is not a whole verdict file": written("half.json", json.dumps(first)[:500]),
         "no.json is no verdict file": written("no.json", dict(a=1)),
         "twice.json has twice": written("twice.json", first | dict(verdicts=first["verdicts"][:1] * 2)),
         "word.json has a faulty verdict": written(
