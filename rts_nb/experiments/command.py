@@ -19,7 +19,6 @@ import numpy as np
 
 from ..core.files import ConfigError, RTSError, RunError, first_line, read_json, show_path
 from ..core.jobs import forgiving_output, print_line, progress
-from ..core.pages import write_pages
 from .gate import Variance, detectable_gain, is_ruled_out
 from rts_nb.experiments.ledger import (
     Ledger,
@@ -41,7 +40,7 @@ from rts_nb.experiments.ledger import (
     write_winner,
 )
 from .plan import Plan, Variant, choose_variants, make_plan, parse_names
-from .running import Ended, Job, asked_to_stop, papermill_words, run_job, run_words
+from .running import Ended, Job, asked_to_stop, run_job, run_report
 from ..runs.directory import finished, lock_run
 
 # %% ../../nbs/experiments/10_command.ipynb #957d9d4e
@@ -239,11 +238,7 @@ def report_family(plan: Plan) -> str:
     ledger, folder = open_ledger(plan), ledger_path(plan)
     print_line(ledger_table(ledger).drop(columns="change", errors="ignore").to_string())
     winner = write_winner(ledger)
-    out = folder / "50_report.ipynb"
-    ended = run_words(papermill_words("50_report", out, experiment=folder.name), folder / "50_report.log")
-    if ended.state != "finished":
-        raise RunError(f"the report of {plan.family} failed: {ended.why} ({show_path(folder / '50_report.log')})")
-    write_pages([out])
+    out = run_report(folder, plan.family, experiment=folder.name)
     of_winner = f"; the winner's config is {show_path(winner)}" if winner else "; no change was taken"
     return f"the report is {show_path(out)}{of_winner}"
 

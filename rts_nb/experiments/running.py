@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PATIENCE', 'ESCAPES', 'Job', 'papermill_words', 'train_words', 'stop_process', 'asked_to_stop', 'Ended', 'last_words',
-           'watch_process', 'run_words', 'wait_for_holder', 'run_job']
+           'watch_process', 'run_words', 'run_report', 'wait_for_holder', 'run_job']
 
 # %% ../../nbs/experiments/09_running.ipynb #7f4896e9
 import contextlib
@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import psutil
 
-from ..core.files import project_root, show_path
+from ..core.files import RunError, project_root, show_path
 from ..core.jobs import print_line
 from ..core.pages import write_pages
 from ..runs.directory import finished, lock_run
@@ -158,6 +158,16 @@ def run_words(words: list[str], log: Path, watch: Callable[[float], str] = lambd
     return Ended("finished", "", hours)
 
 # %% ../../nbs/experiments/09_running.ipynb #0b09bd65
+def run_report(folder: Path, what: str, **parameters: str) -> Path:
+    "Executes 50_report into a folder, with a page; its path. RunError, naming `what` it is of, where that fails."
+    out, log = folder / "50_report.ipynb", folder / "50_report.log"
+    ended = run_words(papermill_words("50_report", out, **parameters), log)
+    if ended.state != "finished":
+        raise RunError(f"the report of {what} failed: {ended.why} ({show_path(log)})")
+    write_pages([out])
+    return out
+
+
 def wait_for_holder(run_dir: Path) -> None:
     "Waits until no process holds a run directory, and says whom it waits for."
     holder = run_dir / ".holder"

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['FAST', 'Range', 'read_space', 'space_file', 'is_asked', 'suggest', 'as_overrides', 'Reporter', 'FailedTrial',
            'trial_value', 'search', 'write_best_trial', 'best_change', 'fresh_runs', 'resampled_scores', 'restate',
-           'search_arguments', 'report_search', 'run_search', 'main']
+           'search_arguments', 'run_search', 'main']
 
 # %% ../../nbs/experiments/12_search.ipynb #5a2262d2
 import argparse
@@ -31,13 +31,12 @@ from rts_nb.core.files import (
     write_json,
 )
 from ..core.jobs import forgiving_output, print_line
-from ..core.pages import write_pages
 from ..core.section import Section, parse_yaml, split_pairs
 from .comparison import TrainedRun, read_trained
 from .gate import FRESH_SEEDS, evidence_text, pooled_variance
 from .ledger import Scored, Unit, figure_of, weigh
 from .plan import join_overrides
-from .running import Job, asked_to_stop, papermill_words, run_job, run_words
+from .running import Job, asked_to_stop, run_job, run_report
 
 # %% ../../nbs/experiments/12_search.ipynb #31121e67
 from rts_nb.experiments.studies import (
@@ -259,16 +258,6 @@ def search_arguments(arguments: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def report_search(folder: Path) -> Path:
-    "Executes 50_report for a search, with a page; RunError where that fails."
-    out = folder / "50_report.ipynb"
-    ended = run_words(papermill_words("50_report", out, search=folder.name), folder / "50_report.log")
-    if ended.state != "finished":
-        raise RunError(f"the report of the search failed: {ended.why} ({show_path(folder / '50_report.log')})")
-    write_pages([out])
-    return out
-
-
 def run_search(given: argparse.Namespace) -> str:
     "Searches, writes the best config restates its gain and reports; where all of it is, in words."
     space = read_space(Path(resolve(given.space)) if given.space else space_file())
@@ -279,7 +268,8 @@ def run_search(given: argparse.Namespace) -> str:
     restated = restate(study, given.config, given.overrides, folder)
     of_best = f"the best trial had PR-AUC {best_trials(study)[0].value:.3f}"
     gain = f"its gain from fresh seeds is {restated['text']}"
-    return f"{of_best}; {gain}; its config is {show_path(best)}, the report {show_path(report_search(folder))}"
+    report = run_report(folder, "the search", search=folder.name)
+    return f"{of_best}; {gain}; its config is {show_path(best)}, the report {show_path(report)}"
 
 # %% ../../nbs/experiments/12_search.ipynb #cb4bf60c
 def main(arguments: list[str] | None = None) -> None:

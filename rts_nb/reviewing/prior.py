@@ -19,7 +19,7 @@ import pandas as pd
 from ..calibration.area_curves import constant_for_sum
 from ..core.drawing import facts_table
 from ..core.files import read_json, resolve, show_path
-from ..mapping.area_cells import STEP_MIDDLES, AreaCurve, AreaSums
+from ..mapping.area_cells import STEP_MIDDLES, AreaCurve, AreaSums, expected_m2
 from ..mapping.area_grid import GRIDS, expected_cells, read_pieces, slump_sums
 from ..mapping.figures import read_slumps
 from ..mapping.folder import AREA_PIECES, LOG
@@ -111,8 +111,7 @@ def write_reviewed_area(map_dir: str | os.PathLike, review_dir: str | os.PathLik
     found, slumps = reviewed_curve(total, ratio, area), read_slumps(folder)
     tags = dict(PRIOR=f"the area that a review found, {area.value:.0f} m²; {IN_STEPS}")
     write_geopackage(path, {grid: reviewed_cells(total, found, slumps, grid) for grid in GRIDS}, tags, "Polygon")
-    everything = np.sum(list(total.pieces.values()), 0)
-    rows = {f"at 1:{name}": f"{m2 / 1e4:,.2f} ha" for name, m2 in zip(total.curves, everything[1:], strict=False)}
+    rows = {f"at 1:{name}": f"{m2 / 1e4:,.2f} ha" for name, m2 in expected_m2(total).items()}
     ends = f" ({area.low / 1e4:,.2f} to {area.high / 1e4:,.2f})" if found.ends else ""
     times = f"odds × {math.exp(found.shift):.2f} of those at 1:{ratio}"
     by_review = {"by the review": f"{area.value / 1e4:,.2f} ha{ends}; {times}", "cell by cell": show_path(path)}
