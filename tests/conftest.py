@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import browser
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -43,6 +44,16 @@ def pytest_collection_modifyitems(items):
 def pytest_sessionfinish():
     if MADE:
         shutil.rmtree(MADE, ignore_errors=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_browser(request):
+    "The tests of a file that open pages share a browser, which takes some seconds to start."
+    if hasattr(request.module, "opened") and browser.CHROMIUM:
+        with browser.shared():
+            yield
+    else:
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -3,23 +3,23 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
+
+from started import run_started
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def run_program(*command, env=None, **how):
+def run_program(*command, env=None):
     "A finished program with its output as text; `env` are further environment variables."
-    environment = os.environ | (env or {})
     words = [str(word) for word in command]
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=environment, **how)
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=os.environ | (env or {}))
 
 
-def run_python(*arguments, env=None, **how):
-    "A finished Python program that finds the package in the root."
-    paths = {"PYTHONPATH": str(ROOT)}
-    return run_program(sys.executable, *arguments, env=paths | (env or {}), **how)
+def run_python(*arguments, env=None, cwd=ROOT, before=None):
+    "`python *arguments`, finished, in a process that has the package imported (started.py) and finds it in the root."
+    environment = os.environ | {"PYTHONPATH": str(ROOT)} | (env or {})
+    return run_started([str(word) for word in arguments], cwd, environment, before)
 
 
 def papermill_command(notebook, out, **parameters):

@@ -1,12 +1,10 @@
 """Nothing is written to a bucket, by its URL or through a folder that a program mounts; scenes are read from there."""
 
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
 import pytest
-from programs import ROOT
+from programs import ROOT, run_python
 from rasterio.transform import from_origin
 
 from rts_nb.core import disks
@@ -92,7 +90,6 @@ def test_scenes_are_read_from_a_bucket(bucket):
 
 def test_the_command_refuses_a_url():
     "As it is typed, where the path has lost one of its slashes on the way."
-    command = [sys.executable, "-m", "rts_nb.train", "--config", "configs/test.yaml", "--run-dir=gs://rts/seed-42"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = run_python("-m", "rts_nb.train", "--config", "configs/test.yaml", "--run-dir=gs://rts/seed-42")
     assert done.returncode == 1 and "is a URL, where nothing is renamed" in done.stderr, done.stderr[-500:]
     assert not (ROOT / "gs:").exists()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from jupyter_core import paths
 from packaging.specifiers import SpecifierSet
-from programs import ROOT, last_line
+from programs import ROOT, last_line, run_python
 
 FAKE_PYTHON = """#!{python}
 import sys
@@ -78,9 +78,7 @@ def test_kernel_is_of_this_environment_whoever_owns_it(monkeypatch):
 
 def run_there(folder, *arguments):
     "A finished Python program that was started in another folder."
-    command = [sys.executable, *map(str, arguments)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=environment)
+    return run_python(*arguments, cwd=folder)
 
 
 def test_a_typed_path_is_of_the_folder_where_it_is_typed(tmp_path):

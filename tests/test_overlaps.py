@@ -1,13 +1,11 @@
 """Images that show the same ground: on one side of a split where they are listed, found by check_data where not."""
 
-import sys
-
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import REAL_IMAGES
-from programs import last_line, run_program
+from programs import last_line, run_python
 
 from rts_nb.core.files import write_json
 from rts_nb.tiles.layout import dataset_info
@@ -39,7 +37,7 @@ def check_data(root, *options):
     "The finished check of a dataset of public images with tiles of 128 pixels."
     words = ("--config", "configs/public.yaml", "--root", root, "--figure", root.with_name("batch.png"))
     changes = "data.tile_size=128 sampling.batch_size=2 loader.num_workers=0"
-    return run_program(sys.executable, "check_data.py", *words, "--overrides", changes, *options)
+    return run_python("check_data.py", *words, "--overrides", changes, *options)
 
 
 def test_check_data_finds_shared_ground(tmp_path, crops):
@@ -84,7 +82,7 @@ def test_names_that_are_not_in_the_set_are_said(tmp_path, crops, capsys):
 def test_bench_reports_a_set(tmp_path, crops):
     "On three images: one pair, which is new to the list; nothing to compare with."
     options = ("--images", crops, "--crops", "20", "--write", tmp_path / "list.csv", "--figures", tmp_path / "figures")
-    done = run_program(sys.executable, "bench/overlaps.py", *options)
+    done = run_python("bench/overlaps.py", *options)
     assert done.returncode == 0, done.stderr[-2000:]
     assert "pairs found 1: 0 listed, 1 new; listed and missed 0" in done.stdout
     assert pd.read_csv(tmp_path / "list.csv")[["image_a", "image_b"]].to_numpy().tolist() == [NAMES[:2]]

@@ -1,12 +1,11 @@
 """Two processes over gloo do what one does that accumulates their half-batches."""
 
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
-from programs import last_line, read_json, run_program, run_python
+from programs import last_line, read_json, run_python
 from safetensors.numpy import load_file
 
 TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
@@ -90,8 +89,8 @@ def train_on_two_devices(data, run, *more, batch_size=4):
         "train.val_frequency=1",
         "train.epochs=2",
     ]
-    command = [sys.executable, "-m", "rts_nb.train", "--config", "configs/sample.yaml", "--run-dir", run]
-    return run_program(*command, "--overrides", " ".join(options), *more)
+    words = ["-m", "rts_nb.train", "--config", "configs/sample.yaml", "--run-dir", run]
+    return run_python(*words, "--overrides", " ".join(options), *more)
 
 
 @pytest.mark.long

@@ -3,6 +3,7 @@
 Four kills here; RTS_KILLS=10 for ten, at places and moments drawn anew from RTS_KILL_SEED (default 0).
 """
 
+import functools
 import json
 import os
 import random
@@ -15,7 +16,7 @@ import time
 
 import pytest
 import rasterio
-from programs import ROOT, last_line, papermill_command, read_json, run_program, tracked_run
+from programs import ROOT, last_line, papermill_command, read_json, run_python, tracked_run
 from safetensors.numpy import load_file
 
 from rts_nb.core.files import DataError, RunError, read_umask
@@ -39,20 +40,20 @@ def overrides(data, epochs=6):
     return " ".join([f"data.root={data}", f"train.epochs={epochs}", *OVERRIDES])
 
 
-def command(data, run, kill=None, fresh=False):
-    "The command that trains; with `kill`, it kills itself at that place (tests/killed.py)."
+def arguments(data, run, kill=None, fresh=False):
+    "Those of Python that train; with `kill`, the process kills itself at that place (tests/killed.py)."
     program = ["tests/killed.py", kill] if kill else ["-m", "rts_nb.train"]
     config = ["--config", "configs/sample.yaml", "--overrides", overrides(data)]
-    return [sys.executable, *program, *config, "--run-dir", str(run), *(["--fresh"] if fresh else [])]
+    return [*program, *config, "--run-dir", str(run), *(["--fresh"] if fresh else [])]
 
 
-def go(data, run, kill=None, fresh=False, **how):
-    return run_program(*command(data, run, kill, fresh), env={"PYTHONPATH": str(ROOT)}, **how)
+def go(data, run, kill=None, fresh=False, before=None):
+    return run_python(*arguments(data, run, kill, fresh), before=before)
 
 
 def start(data, run):
     pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    return subprocess.Popen(command(data, run), cwd=ROOT, start_new_session=True, **pipes)
+    return subprocess.Popen([sys.executable, *arguments(data, run)], cwd=ROOT, start_new_session=True, **pipes)
 
 
 def wait_for(file, process, seconds=120):
@@ -144,11 +145,7 @@ def test_killed_and_resumed_is_the_same(data, undisturbed, tmp_path):
 
 def limit_file_size(n_bytes):
     "For a new process: no file may grow beyond so many bytes, as if the disk were full."
-
-    def limit():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, resource.RLIM_INFINITY))
-
-    return limit
+    return functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (n_bytes, resource.RLIM_INFINITY))
 
 
 @pytest.mark.long
@@ -170,7 +167,7 @@ def test_stopped_by_sigterm_then_without_disk(data, undisturbed, tmp_path):
     assert client.get_run(run_id).info.status == "KILLED"
 
     kept = checkpoint.read_bytes()
-    full = go(data, run, preexec_fn=limit_file_size(len(kept) // 2))
+    full = go(data, run, before=limit_file_size(len(kept) // 2))
     assert full.returncode == 1, full.stderr[-1000:]
     assert "cannot be written (File too large): it needs" in last_line(full.stderr), full.stderr[-1000:]
     assert checkpoint.read_bytes() == kept, "the checkpoint before it is whole"

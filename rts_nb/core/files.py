@@ -7,7 +7,7 @@ __all__ = ['QUERY', 'GDAL_PREFIXES', 'RAW_FILE_VRT', 'RTSError', 'DataError', 'C
            'project_root', 'is_virtual', 'resolve', 'file_of', 'printable', 'absolute_path', 'is_url', 'without_query',
            'url_note', 'show_path', 'is_there', 'typed_path', 'lookup_note', 'find_input', 'read_umask', 'apply_umask',
            'atomic', 'finite_or_null', 'null_as_nan', 'write_json', 'read_virtual_bytes', 'read_text', 'read_json',
-           'digest']
+           'checksum', 'digest']
 
 # %% ../../nbs/core/00_files.ipynb #9c0e1f44
 import contextlib
@@ -251,7 +251,8 @@ RAW_FILE_VRT = (
     '<VRTDataset rasterXSize="{size}" rasterYSize="1"><GeoTransform>0,1,0,0,0,-1</GeoTransform>'
     '<VRTRasterBand dataType="Byte" band="1" subClass="VRTRawRasterBand">'
     '<SourceFilename relativeToVRT="0">{path}</SourceFilename>'
-    "<ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset><LineOffset>{size}</LineOffset></VRTRasterBand></VRTDataset>"
+    "<ImageOffset>0</ImageOffset><PixelOffset>1</PixelOffset><LineOffset>{size}</LineOffset>"
+    "</VRTRasterBand></VRTDataset>"
 )
 
 
@@ -297,7 +298,12 @@ def read_json(
     return content
 
 # %% ../../nbs/core/00_files.ipynb #7f2badc4
-def digest(path: str | os.PathLike) -> str:
-    "The first 16 hexadecimal digits of a file's SHA-256."
+def checksum(path: str | os.PathLike) -> str:
+    "The SHA-256 of a file, 64 hexadecimal digits."
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def digest(path: str | os.PathLike) -> str:
+    "The first 16 digits of a file's SHA-256."
+    return checksum(path)[:16]

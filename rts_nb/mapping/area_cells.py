@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['CELL_KM', 'CELL_DEGREES', 'PieceNumbers', 'LOGIT_STEP', 'LOWEST', 'N_STEPS', 'STEP_MIDDLES', 'LEAST_FROM_ONE',
            'Parallels', 'parallels', 'GroundPixels', 'ground_pixels', 'cell_numbers', 'AreaCurve', 'AreaSums',
-           'expected_m2', 'record_rows', 'raster_logits', 'step_logits']
+           'sum_of_pieces', 'expected_m2', 'ground_by_logit', 'record_rows', 'raster_logits', 'step_logits']
 
 # %% ../../nbs/mapping/05_area_cells.ipynb #22d3bdc1
 import functools
@@ -127,10 +127,19 @@ class AreaSums:
         return dict(curves={ratio: list(curve) for ratio, curve in self.curves.items()}, pieces=rows)
 
 # %% ../../nbs/mapping/05_area_cells.ipynb #539f3028
+def sum_of_pieces(sums: AreaSums) -> np.ndarray:
+    "All pieces together: ground, expected area at each ratio, ground by step of logit; m², float64."
+    return np.sum([np.zeros(1 + len(sums.curves) + N_STEPS), *sums.pieces.values()], 0)
+
+
 def expected_m2(sums: AreaSums) -> dict[str, float]:
     "The expected area of all pieces, m², at each ratio."
-    pieces = sums.pieces.values()
-    return {ratio: float(sum(values[k] for values in pieces)) for k, ratio in enumerate(sums.curves, 1)}
+    return dict(zip(sums.curves, sum_of_pieces(sums)[1:].tolist(), strict=False))
+
+
+def ground_by_logit(sums: AreaSums) -> np.ndarray:
+    "The ground of all pieces by step of logit, m², float64 (N_STEPS,)."
+    return sum_of_pieces(sums)[1 + len(sums.curves) :]
 
 # %% ../../nbs/mapping/05_area_cells.ipynb #d8c29151
 def record_rows(record: Mapping[str, Any]) -> list[tuple[PieceNumbers, np.ndarray]]:

@@ -28,10 +28,12 @@ from rts_nb.mapping.area_cells import (
     CELL_KM,
     LOGIT_STEP,
     LOWEST,
-    N_STEPS,
     STEP_MIDDLES,
     AreaCurve,
     AreaSums,
+    expected_m2,
+    ground_by_logit,
+    sum_of_pieces,
 )
 from ..scores.pixels import sigmoid
 from ..tiles.layout import CRS
@@ -124,16 +126,11 @@ def expected_cells(
 # %% ../../nbs/mapping/10_area_grid.ipynb #71de7acf
 def expected_totals(total: AreaSums, curves: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     "What the log says of expected area: m² and calibration interval by ratio, ground (km²), and what it is not."
-    everything = (
-        np.sum(list(total.pieces.values()), 0)[None] if total.pieces else np.zeros((1, 1 + len(total.curves) + N_STEPS))
-    )
-    by_ratio = {}
-    for k, ratio in enumerate(total.curves, 1):
-        expected, by_logit = everything[:, k], everything[:, 1 + len(total.curves) :]
-        low, high = calibration_interval(expected, by_logit, curves[ratio])[0].tolist()
-        interval = [low, high] if np.isfinite(low) else None
-        by_ratio[ratio] = dict(m2=float(expected[0]), calibration_interval=interval)
-    return dict(by_ratio=by_ratio, km2=float(everything[0, 0]) / 1e6, caveat=INTERVAL_CAVEAT)
+    by_ratio, by_logit = {}, ground_by_logit(total)
+    for ratio, m2 in expected_m2(total).items():
+        low, high = calibration_interval(np.array([m2]), by_logit[None], curves[ratio])[0].tolist()
+        by_ratio[ratio] = dict(m2=m2, calibration_interval=[low, high] if np.isfinite(low) else None)
+    return dict(by_ratio=by_ratio, km2=float(sum_of_pieces(total)[0]) / 1e6, caveat=INTERVAL_CAVEAT)
 
 # %% ../../nbs/mapping/10_area_grid.ipynb #4e76c46e
 GRID_NODATA = -1.0

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..calibration.thresholds import caveats, operating_point
-from ..core.files import DataError, resolve, show_path, write_json
+from ..core.files import DataError, checksum, resolve, show_path, write_json
 from .area_cells import record_rows
 from .catalogue import told_scenes
 from .columns import CONF_BOUNDS
@@ -35,7 +35,6 @@ from .shift import MapHistograms, Shift, measure_shift, shift_warnings, sum_hist
 from .starting import aside_note
 from ..predict.predictor import imagery_of_run
 from ..predict.profile import load_training_profile
-from ..runs.handed_over import checksum
 from ..settings.config import CostConfig, load_config
 from ..tiles.channels import source_differences
 from ..tiles.rasters import Scene

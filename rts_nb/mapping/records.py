@@ -24,6 +24,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from rts_nb.core.files import (
     absolute_path,
+    checksum,
     finite_or_null,
     is_virtual,
     printable,
@@ -32,7 +33,6 @@ from rts_nb.core.files import (
     without_query,
 )
 from .rasters import last_block_end
-from ..runs.handed_over import checksum
 from ..tiles.rasters import Scene
 
 # %% ../../nbs/mapping/08_records.ipynb #31350b90

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PROFILE_BINS', 'LOWEST_LOGIT', 'PROFILE_FILE', 'as_line', 'from_line', 'band_edges', 'band_profile', 'valid_pixels',
-           'value_ranges', 'image_profile', 'landscape_regions', 'score_profile', 'load_training_profile']
+           'value_ranges', 'profile_edges', 'image_profile', 'landscape_regions', 'score_profile',
+           'load_training_profile']
 
 # %% ../../nbs/predict/04_profile.ipynb #fdffa1cd
 import os
@@ -60,6 +61,15 @@ def value_ranges(images: Iterable[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     lowest, highest = (np.array(ends, float) for ends in zip(*ranges, strict=True))
     return lowest.min(0), highest.max(0)
 
+
+def profile_edges(images: Iterable[np.ndarray], names: Sequence[str]) -> list[np.ndarray]:
+    "The edges of the bins of every band; tiles are read for them only where there are bands besides R, G and B."
+    of_colours = [band_edges(0, 255, eight_bit=True)] * 3
+    if len(names) == 3:
+        return of_colours
+    lowest, highest = value_ranges(images)
+    return of_colours + [band_edges(*ends, eight_bit=False) for ends in zip(lowest[3:], highest[3:], strict=True)]
+
 # %% ../../nbs/predict/04_profile.ipynb #e9efebfe
 def image_profile(
     images: Sequence[np.ndarray],  # tiles (C, H, W), read one at a time; a pixel that is 0 in R, G and B has no data
@@ -67,8 +77,7 @@ def image_profile(
     regions: Sequence[str],  # of the tiles
 ) -> dict[str, dict]:
     "The profile of every band of some tiles, by name; tiles without any data are left out."
-    lowest, highest = value_ranges(images)
-    edges = [band_edges(*ends, eight_bit=band < 3) for band, ends in enumerate(zip(lowest, highest, strict=True))]
+    edges = profile_edges(images, names)
     counts, with_data = [], []
     for image, region in zip(images, regions, strict=True):
         pixels = valid_pixels(image)

@@ -25,9 +25,9 @@ from ..core.jobs import unset_seeds
 # %% ../../nbs/runs/00_environment.ipynb #7f2b00d2
 def run_git(*arguments: str) -> subprocess.CompletedProcess | None:
     "`git` in the project's folder, finished, in English; None where there is no git."
-    how = dict(cwd=project_root(), env=os.environ | {"LC_ALL": "C"})
+    how: dict[str, Any] = dict(cwd=project_root(), env=os.environ | {"LC_ALL": "C"})
     try:
-        return subprocess.run(["git", *arguments], capture_output=True, text=True, **how)  # type: ignore[call-overload]  # of how
+        return subprocess.run(["git", *arguments], capture_output=True, text=True, **how)
     except OSError:
         return None
 

@@ -222,7 +222,8 @@ def save_table(table: ObjectTable, path: str | os.PathLike) -> None:
     arrays["true_pixels"] = np.concatenate([np.zeros(0, np.int32), *(tile.true_pixels for tile in table.tiles)])
     arrays |= pack_pieces(table.tiles) | pack_rows(table.tiles, len(grid.areas))
     with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, meta=np.array(json.dumps(meta)), logits=grid.logits, **arrays)  # type: ignore[arg-type]  # stubs
+        meta_text = np.array(json.dumps(meta))
+        np.savez_compressed(file, meta=meta_text, logits=grid.logits, **arrays)  # type: ignore[arg-type]  # stubs
 
 
 def load_table(kind: type, path: str | os.PathLike):

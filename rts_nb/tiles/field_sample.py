@@ -65,7 +65,7 @@ def background_tile(rng: np.random.Generator, palette: dict, tile_size: int) -> 
     return rgb_of(land)
 
 # %% ../../nbs/tiles/04_field_sample.ipynb #3b101f6d
-SHARES = (0.7, 0.15, 0.15)  # of tiles before background, for train, val and test
+SHARES = (0.8, 0.1, 0.1)  # of tiles before background, for train, val and test
 
 
 class RegionPlan(NamedTuple):
@@ -101,7 +101,7 @@ def plan_regions(n_regions: int, n_positive: int, n_negative: int, ratio: int, s
     return plans, splits
 
 # %% ../../nbs/tiles/04_field_sample.ipynb #18722900
-MOST_SLUMPS = 3  # in a positive tile
+MOST_SLUMPS = 4  # in a positive tile
 BATCH = 100  # tiles that a process paints at a time
 
 

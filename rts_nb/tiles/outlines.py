@@ -216,7 +216,8 @@ def _read_features(path, layer, crs, columns, all_positive) -> tuple[gpd.GeoData
     counts.update(f"outlines {what}" for what in done if what)
     if (done == "repaired").any():
         square_metres = float(shapely.area(polygons[done == "repaired"]).sum())
-        counts["hectares of repaired outlines"] = round(square_metres / 1e4, 2)  # type: ignore[assignment]  # a Counter takes any number
+        # a Counter takes any number
+        counts["hectares of repaired outlines"] = round(square_metres / 1e4, 2)  # type: ignore[assignment]
     is_outline = ~shapely.is_missing(polygons)
     geometry = np.where(is_outline, polygons, valid_places(shapes))
     features = gpd.GeoDataFrame(attributes, geometry=geometry, crs=CRS)
@@ -432,7 +433,7 @@ def load_outlines(
     counts["outlines outside all scenes"] = int((is_slump & ~counted).sum())
     features["region"], km = name_regions(features.assign(positive=counted), region_km)
     if km < region_km:
-        counts["km, side of the squares that too few regions were cut into"] = km  # type: ignore[assignment]  # as above
+        counts["km, side of the squares that too few regions were cut into"] = km  # type: ignore[assignment]
     earlier = np.zeros(len(features), bool)
     if years == "latest":
         earlier[is_slump] = superseded(slumps)

@@ -357,9 +357,12 @@ class PixelSize(NamedTuple):
 def choose_pixel(src, pixel_m: float | None) -> PixelSize:
     "At which size a scene is read, given training's (None: its own); DataError where they are too far apart."
     own = src.transform.a if is_on_grid(src) else ground_pixel_m(src)
-    if not (math.isfinite(own) and own > 0):
+    if not math.isfinite(own):
+        found = f"{show_path(src.name)} lies nowhere on the Earth by its CRS and its coordinates"
+        raise DataError(f"{found}; is its CRS right?")
+    if own <= 0:
         found = f"{show_path(src.name)} has pixels of no size on the ground ({own:g} m)"
-        raise DataError(f"{found}; are its CRS and its geotransform right?")
+        raise DataError(f"{found}; is its geotransform right?")
     pixel_m = pixel_m or own
     ratio = max(own / pixel_m, pixel_m / own)
     if ratio > RESAMPLED:
