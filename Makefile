@@ -181,12 +181,12 @@ endef
 
 test: $(STAMP) ## everything CI checks
 	$(ISOLATED)
-	nbdev_test --do_print
-	python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests --ignore tests/slow
+	nbdev_test --do_print --timing
+	python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations 20 tests --ignore tests/slow
 
 test-all: $(STAMP) ## the same, then long simulations and more kills (an hour)
 	$(ISOLATED)
-	nbdev_test --do_print
+	nbdev_test --do_print --timing
 	RTS_KILLS=10 RTS_LONG=1 python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
 
 bench: $(STAMP) ## what things cost, as ratios against the plain way (half an hour, nothing else running)
