@@ -13,8 +13,12 @@ from toy_map import PIXEL_M, SIDE, make_place
 from rts_nb.calibration.thresholds import load_calibration
 from rts_nb.core.files import write_json
 from rts_nb.infer import infer
+from rts_nb.mapping.area_cells import AreaCurve, AreaSums, record_rows, sum_of_pieces
 from rts_nb.mapping.catalogue import finished_records
+from rts_nb.mapping.examples import map_digests
 from rts_nb.mapping.folder import raster_threshold
+from rts_nb.mapping.merging import merge_maps
+from rts_nb.mapping.records import read_records
 from rts_nb.tiles.layout import write_raster
 
 
@@ -98,6 +102,59 @@ def test_overlapping_scenes_share_their_ground(place, tmp_path, newer):
     assert slumps["area_m2"].sum() == pytest.approx((owned == 1).sum() * on_ground, rel=1e-3)
     assert log["km2"] == pytest.approx(sum(record["owned_km2"] for record in records), abs=1e-4)
     assert log["km2"] < sum(record["km2"] for record in records), "the overlap counts once"
+
+
+def sums_of(record):
+    "The sums of a scene, from its record."
+    sums = AreaSums({ratio: AreaCurve(*curve) for ratio, curve in record["curves"].items()})
+    sums.add_rows(record_rows(record))
+    return sums
+
+
+def expected_m2(log):
+    "Expected area of a map by ratio, m²."
+    return {ratio: row["m2"] for ratio, row in log["expected_area"]["by_ratio"].items()}
+
+
+def test_bytes_change_nothing_but_sums_of_shared_ground(place, tmp_path):
+    """A map whose probabilities are kept in bytes has the masks, outlines and ground of one that keeps them whole.
+
+    All sums are made before rounding, but for what two scenes share: that is told apart by values that were rounded."""
+    for name, top, bottom in (("upper", 0, 360), ("lower", 260, 600)):
+        cut(place, tmp_path / "scenes", name, top, bottom)
+    maps = {kind: tmp_path / kind for kind in ("float32", "uint8")}
+    logs = {
+        kind: infer(place / "model", tmp_path / "scenes", folder, min_area_m2=0, probability_dtype=kind)
+        for kind, folder in maps.items()
+    }
+    for name in ("upper", "lower"):
+        masks = [(folder / f"{name}_mask.tif").read_bytes() for folder in maps.values()]
+        assert masks[0] == masks[1], name
+    exact, rounded = (slumps_of(folder) for folder in maps.values())
+    assert exact.drop(columns="mean_prob").equals(rounded.drop(columns="mean_prob"))
+    across = exact["scene"].str.contains(",")
+    assert across.any() and exact["mean_prob"][~across].equals(rounded["mean_prob"][~across])
+    assert (exact["mean_prob"] - rounded["mean_prob"]).abs().max() < 0.002
+    assert logs["float32"]["km2"] == logs["uint8"]["km2"] < sum(r["km2"] for r in finished_records(maps["uint8"]))
+    areas = {kind: expected_m2(log) for kind, log in logs.items()}
+    by_scene = [sum_of_pieces(sums_of(record["expected_area"])) for record in read_records(maps["uint8"])]
+    for k, (ratio, m2) in enumerate(areas["float32"].items(), 1):
+        shared = sum(values[k] for values in by_scene) - m2
+        assert shared > 0 and abs(areas["uint8"][ratio] - m2) < 0.05 * shared, ratio
+
+
+def test_a_merge_of_merges_is_the_merge_of_all(place, tmp_path):
+    "Chunks of a region are merged first, then regions: the same map as from all chunks at once."
+    parts = []
+    for name, top, bottom in (("upper", 0, 260), ("middle", 200, 420), ("lower", 380, 600)):
+        cut(place, tmp_path / "scenes", name, top, bottom)
+        parts.append(tmp_path / f"part_{name}")
+        infer(place / "model", tmp_path / "scenes" / f"{name}.tif", parts[-1], min_area_m2=0)
+    at_once, by_two = (tmp_path / name for name in ("at_once", "by_two"))
+    merge_maps(parts, at_once, place / "model")
+    merge_maps(parts[:2], tmp_path / "pair", place / "model")
+    merge_maps([tmp_path / "pair", parts[2]], by_two, place / "model")
+    assert len(slumps_of(at_once)) and map_digests(by_two) == map_digests(at_once)
 
 
 def test_cut_slumps_are_flagged(place, tmp_path):

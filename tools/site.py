@@ -21,12 +21,14 @@ GUIDES = {
     "Glossary": "docs/glossary.md",
     "On a GPU, as measured": "docs/gpu.md",
     "On public images, as measured": "docs/public.md",
+    "Maps of thousands of scenes, as measured": "docs/scale.md",
     "Tables of a million tiles, as measured": "docs/scale_tables.md",
+    "The newcomer's path, as typed": "docs/newcomer.md",
     "Contributing": "CONTRIBUTING.md",
     "Changes": "CHANGELOG.md",
 }
 FOLDERS = (
-    "core tiles scores networks settings predict runs training calibration mapping experiments".split()
+    "core tiles scores networks settings predict runs training calibration mapping reviewing experiments".split()
 )  # in the order in which data flows
 FORMULA = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+)\$", re.DOTALL)
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
@@ -79,7 +81,10 @@ def copy_notebook(page: Path, known: set[Path]) -> str:
 
 
 def navigation(titles: dict[Path, str]) -> list[dict]:
-    "The menu: README, reports, guides, and the rooms by folder."
+    "The menu: README, reports, guides, and the rooms by folder; SystemExit where it would leave a folder out."
+    left_out = {path.parts[1] for path in titles if path.parts[0] == "nbs" and len(path.parts) == 3} - set(FOLDERS)
+    if left_out:
+        raise SystemExit(f"tools/site.py: FOLDERS lacks {', '.join(sorted(left_out))}; put it where its data are made")
     reports = [path for path in titles if path.parent == Path("nbs")]
     rooms = {name: [path for path in titles if path.parent == Path("nbs", name)] for name in FOLDERS}
     return [
@@ -93,7 +98,8 @@ def navigation(titles: dict[Path, str]) -> list[dict]:
 def main() -> None:
     known = set(pages())
     shutil.rmtree(SOURCE, ignore_errors=True)
-    shutil.copytree(ROOT / "nbs" / "images", SOURCE / "nbs" / "images")
+    for pictures in ("nbs/images", "docs/newcomer"):
+        shutil.copytree(ROOT / pictures, SOURCE / pictures)
     titles = {}
     for page in pages():
         if page.suffix == ".ipynb":

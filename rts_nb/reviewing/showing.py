@@ -50,7 +50,7 @@ def draw_estimate(ax: Axes, estimate: Estimate, y: float, unit=1.0, **style) -> 
         ax.plot([low, low], [y - 0.15, y + 0.15], **look)
     elif not math.isnan(low):
         ax.plot([low, high], [y, y], solid_capstyle="butt", **look)
-    ax.plot(value, y, marker=marker, ms=6, color=look["color"], mec="white", ls="none", zorder=3)
+    ax.plot(value, y, marker=marker, ms=6, color=look["color"], mec="white", ls="none", zorder=3, clip_on=False)
 
 
 def label_rows(ax: Axes, names: list[str]) -> None:
@@ -111,7 +111,7 @@ def area_rows(worth: Worth) -> dict[str, Estimate]:
     of = "all slumps" if not math.isnan(figures.slumps.value) else "slumps among detections"
     rows = {
         "mapped": Estimate(worth.mapped_m2, math.nan, math.nan),
-        "expected (sum of probabilities)": Estimate(worth.expected_m2, math.nan, math.nan),
+        "sum of probabilities": Estimate(worth.expected_m2, math.nan, math.nan),
         f"{of}, by outlines": figures.area.total,
         "slumps detected": figures.area.detections,
         "slumps missed": figures.area.missed,
