@@ -8,6 +8,7 @@ __all__ = ['CHAPTERS', 'Chapter', 'relative', 'RunFiles', 'read_run_files', 'tra
            'review_chapter', 'ledger_words', 'experiments_chapter', 'with_files', 'chapters_of', 'write_index', 'main']
 
 # %% ../../nbs/experiments/14_index.ipynb #14b50897
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -25,8 +26,10 @@ from ..mapping.figures import map_figures
 from ..mapping.folder import LOG, map_path
 from ..mapping.page import load_template, read_template
 from ..mapping.truth import map_against_truth, truth_title
+from ..reviewing.intervals import Estimate
 from ..reviewing.outputs import VERIFIED
 from ..reviewing.sample import review_path
+from ..reviewing.showing import HECTARE, estimate_words
 from ..reviewing.worth import WORTH
 from ..runs.directory import load_run
 from ..settings.config import load_config
@@ -208,16 +211,10 @@ def truth_chapter(run: RunFiles) -> Chapter | None:
     )
 
 # %% ../../nbs/experiments/14_index.ipynb #be1de40e
-def entry_words(entry: dict[str, Any], digits: int) -> str:
-    "A figure of worth.json with its interval, 'at least' where it has a lower limit alone."
-    value, low, high = (entry[key] for key in ("value", "ci_low", "ci_high"))
-    if value is None:
-        return "not estimated"
-    if low is None:
-        return f"{value:.{digits}f}"
-    if high is None:
-        return f"{value:.{digits}f} (at least {low:.{digits}f})"
-    return f"{value:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+def entry_words(entry: dict[str, Any], digits: int, unit=1.0) -> str:
+    "A figure of worth.json with its interval, in words and units."
+    value, low, high = (math.nan if entry[key] is None else entry[key] / unit for key in ("value", "ci_low", "ci_high"))
+    return estimate_words(Estimate(value, low, high), digits)
 
 
 def review_chapter(run: RunFiles) -> Chapter | None:
@@ -229,13 +226,12 @@ def review_chapter(run: RunFiles) -> Chapter | None:
         return None
     folder, worth = reviewed[0], read_json(reviewed[0] / WORTH)
     users, area = worth["figures"]["users_accuracy"], worth["figures"]["area_m2"]
-    hectares = {key: value and value / 1e4 for key, value in area.items() if key in ("value", "ci_low", "ci_high")}
     judges = "The known truth of the scenes played the reviewers. " if folder == places[1] else ""
     judged = sum(kind["judged"] for kind in worth["items"].values())
-    accuracy = f"user's accuracy {entry_words(users, 2)}"
+    accuracy, hectares = entry_words(users, 2), entry_words(area, 1, HECTARE)
     return Chapter(
         title="What the map is worth",
-        says=f"{judges}Of {judged} places that were looked at: {accuracy}, {entry_words(hectares, 1)} ha of slumps.",
+        says=f"{judges}{judged} places were looked at. User's accuracy: {accuracy}. Hectares of slumps: {hectares}.",
         picture=relative(folder / "figures" / "area.png", run.folder),
         alt="The area of slumps: mapped, expected, and estimated from the review with its interval",
         links={
@@ -243,7 +239,7 @@ def review_chapter(run: RunFiles) -> Chapter | None:
             "a page as reviewers get it": relative(folder / "batch-01.html", run.folder),
             "the verified inventory": relative(folder / VERIFIED, run.folder),
         },
-        figures={"user's accuracy of the map": entry_words(users, 2), "area of slumps (ha)": entry_words(hectares, 1)},
+        figures={"user's accuracy of the map": accuracy, "area of slumps (ha)": hectares},
     )
 
 # %% ../../nbs/experiments/14_index.ipynb #c12e7e31

@@ -27,7 +27,7 @@ HECTARE = 1e4  # m²
 
 
 def estimate_words(estimate: Estimate, digits=2) -> str:
-    "An estimate with its interval, 'at least' where there is one limit, a dash where there is nothing."
+    "An estimate with its interval, 'at least' where there is one limit, a dash where there is nothing, in words."
     if math.isnan(estimate.value):
         return "–"
     value, low = (f"{figure:,.{digits}f}" for figure in estimate[:2])
@@ -35,6 +35,8 @@ def estimate_words(estimate: Estimate, digits=2) -> str:
         return f"{value}, without an interval"
     if estimate.is_one_sided:
         return f"at least {low} (seen: {value})"
+    if estimate.low == estimate.high:
+        return f"{value} (all were judged)"
     return f"{value} ({low} to {estimate.high:,.{digits}f})"
 
 # %% ../../nbs/reviewing/11_showing.ipynb #e02295e2
