@@ -69,7 +69,7 @@ def type_in(folder: Path, command: str, environment: dict[str, str]) -> Typed:
     began = time.monotonic()
     how = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     done = subprocess.run(["bash", "-c", command], cwd=folder, env=environment, check=False, **how)
-    lines = [line for line in done.stdout.splitlines() if line.strip()]
+    lines = [line for line in done.stdout.splitlines() if line.strip() and not line.startswith("WARNING")]
     print(f"{command}: {time.monotonic() - began:.0f} s, status {done.returncode}", flush=True)
     if done.returncode:
         print(*lines[-20:], sep="\n")
@@ -130,6 +130,7 @@ def table(names: list[str], rows: list[list]) -> list[str]:
 def write_page(typed: list[Typed], pages: list[Opened], reports: dict[str, float], out: Path) -> None:
     "Writes docs/newcomer.md."
     machine = f"{os.cpu_count()} cores ({platform.machine()}), Python {platform.python_version()}"
+    machine += f", load of the last quarter of an hour {os.getloadavg()[2]:.1f}"
     lines = [
         "# The newcomer's path",
         "",
