@@ -47,10 +47,12 @@ class Opened(NamedTuple):
     picture: str  # file name
 
 
-def code_block(heading: str, language: str) -> list[str]:
-    "The lines of the first block of a language below a heading of README."
-    below = (ROOT / "README.md").read_text(encoding="utf-8").split(f"\n## {heading}\n")[1]
-    return below.split(f"```{language}\n")[1].split("\n```")[0].splitlines()
+def code_block(language: str, heading: str = "") -> list[str]:
+    "The lines of README's first block of a language, or of the first one below a heading, without their comments."
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    below = text.split(f"\n## {heading}\n")[1] if heading else text
+    block = below.split(f"```{language}\n")[1].split("\n```")[0]
+    return [line.split("#")[0].rstrip() for line in block.splitlines()]
 
 
 def bare_environment(home: Path) -> dict[str, str]:
@@ -80,18 +82,12 @@ def python_example() -> str:
     "README's Python example on a scene of the sample, as a command."
     pixels = "import rasterio; pixels = rasterio.open('data/field/scenes/scene_0.tif').read()"
     shown = "print('logits', logits.dtype, logits.shape)"
-    return "\n".join([".venv/bin/python - <<'END'", pixels, *code_block_of_example(), shown, "END"])
-
-
-def code_block_of_example() -> list[str]:
-    "The lines of README's Python example without their comments."
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    return [line.split("#")[0].rstrip() for line in readme.split("```python\n")[1].split("\n```")[0].splitlines()]
+    return "\n".join([".venv/bin/python - <<'END'", pixels, *code_block("python"), shown, "END"])
 
 
 def type_commands(clone: Path, environment: dict[str, str]) -> list[Typed]:
     "What is typed, in order; it ends at the first that fails."
-    first = [line.split("#")[0].strip() for line in code_block("Two commands", "bash")]
+    first = code_block("bash", "Two commands")
     commands = ["make env", *(command for command in first if command != "make test"), python_example()]
     commands += ["make html NOTEBOOK=runs/sample/seed-42/notebooks/20_train.ipynb"]
     typed = []
