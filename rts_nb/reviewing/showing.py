@@ -35,8 +35,6 @@ def estimate_words(estimate: Estimate, digits=2) -> str:
         return f"{value}, without an interval"
     if estimate.is_one_sided:
         return f"at least {low} (seen: {value})"
-    if estimate.low == estimate.high:
-        return f"{value} (all were judged)"
     return f"{value} ({low} to {estimate.high:,.{digits}f})"
 
 # %% ../../nbs/reviewing/11_showing.ipynb #e02295e2
