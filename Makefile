@@ -186,13 +186,28 @@ test: $(STAMP) ## everything CI checks
 
 test-all: $(STAMP) ## the same, then long simulations and more kills (an hour)
 	$(ISOLATED)
-	nbdev_test --do_print --timing
+	nbdev_test --do_print --timing --flags long
 	RTS_KILLS=10 RTS_LONG=1 python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
 
-bench: $(STAMP) ## what things cost, as ratios against the plain way (half an hour, nothing else running)
-	python -W ignore bench/data.py
-	python -W ignore bench/metrics.py
-	python -W ignore bench/calibrate.py
+# Peers of the bench in an environment of their own, which sees .venv: torch and the rest are the same and not installed twice.
+BENCH_VENV := .venv-bench
+BENCH_STAMP := $(BENCH_VENV)/.installed-$(shell cksum <bench/peers.txt | cut -d' ' -f1)
+
+$(BENCH_VENV): $(BENCH_STAMP)
+
+$(BENCH_STAMP): $(STAMP) bench/peers.txt
+	'$(BASE_PYTHON)' -m venv --clear $(BENCH_VENV)
+	site=$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	own=$$($(BENCH_VENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+	echo "import site; site.addsitedir('$$site')" > "$$own/project.pth"
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r bench/peers.txt
+	touch $@
+
+# make bench BENCHES="data growth": those of bench/report.py alone; the others' rows stay as they are
+BENCHES ?=
+
+bench: $(STAMP) $(BENCH_STAMP) ## what things cost beside plain ways and other libraries, to docs/benchmarks.md (needs make demo; two to three hours, nothing else running)
+	python -W ignore bench/report.py $(BENCHES)
 
 faults: $(STAMP) ## MINUTES=40: kills at random moments and other faults, on tiny data, written to docs/faults.md (two to three hours)
 	$(ISOLATED)

@@ -13,7 +13,6 @@ temporary folder; times are milliseconds.
 import itertools
 import json
 import math
-import os
 import sys
 import tempfile
 from pathlib import Path
@@ -23,63 +22,23 @@ import cv2
 import numpy as np
 import rasterio
 import torch
-from common import compare, peak_mb, print_header, print_verdict, seconds
-from rasterio.transform import from_origin
+from common import compare, once, peak_mb, print_header, print_verdict, seconds
+from painted import PAINTED, SIZE, paint_tiles, repeat_tiles, tile_name
 
-from rts_nb.core.files import write_json
 from rts_nb.core.jobs import threaded_map
 from rts_nb.settings.config import load_config
 from rts_nb.tiles.augment import geometric, radiometric, seed_each
 from rts_nb.tiles.layout import (
     EXTRA_CHANNELS,
-    FOLDERS,
     load_tiles,
     read_raster,
     read_tile,
     tile_path,
-    write_metadata,
-    write_tile,
 )
 from rts_nb.tiles.loading import LoaderConfig, TrainTiles, data_loader, sample_seed
-from rts_nb.tiles.sample import paint, palette_of
-from rts_nb.tiles.splits import write_splits
 from rts_nb.tiles.statistics import compute_stats
 
-SIZE, PAINTED = 512, 24
 CFG = load_config("configs/baseline.yaml")
-
-
-def tile_name(k):
-    return f"t{k:04d}"
-
-
-def paint_tiles(root):
-    "A dataset of a few painted tiles of 512 px in four regions, with statistics."
-    rows = []
-    for k in range(PAINTED):
-        positive = k % 2 == 1
-        rng = np.random.default_rng(k)
-        rgb, extra, label = paint(rng, SIZE, SIZE, palette_of(rng), slumps=2 if positive else 0, lookalikes=2)
-        label = np.where(label == 1, int(positive), label)
-        transform = from_origin(-1_500_000 + 200_000 * (k % 4) + 3000 * k, -1_200_000, 3, 3)
-        write_tile(root, tile_name(k), rgb, label, transform, extra)
-        rows.append((tile_name(k), transform, SIZE, positive, f"r{k // 6}", []))
-    write_metadata(root, rows)
-    write_json(root / "version.json", dict(dataset_version="2.0", tile_size=SIZE))
-    write_splits(root)
-    write_json(root / "normalization_stats.json", compute_stats(root, load_tiles(root).assign(split="train")))
-    return root
-
-
-def repeat_tiles(root, n):
-    "The table of a dataset of n tiles: the painted ones over and over, under other names."
-    tiles = load_tiles(root)
-    for k in range(PAINTED, n):
-        for folder in FOLDERS.values():
-            link = root / folder / f"{tile_name(k)}.tif"
-            if not link.exists():
-                os.link(root / folder / f"{tile_name(k % PAINTED)}.tif", link)
-    return tiles.iloc[np.arange(n) % PAINTED].assign(Tile_id=[tile_name(k) for k in range(n)], split="train")
 
 
 def train_tiles(root, channels=()):
@@ -202,7 +161,7 @@ def bench_stats(root, n=2000):
                 pass
 
     measured = compare(
-        lambda: seconds(compute_stats, root, tiles) / n, lambda: seconds(read_all) / n, rounds=3, warm=False
+        lambda: seconds(compute_stats, root, tiles) / n, lambda: seconds(read_all) / n, rounds=5, warm=False
     )
     print_verdict("statistics, a tile / reading it as often", measured, 1.3)
 
@@ -214,7 +173,7 @@ def stats_of(root, n):
 def bench_memory(root):
     repeat_tiles(root, 2000)
     few, many = peak_mb(stats_of, root, 200), peak_mb(stats_of, root, 2000)
-    print(f"{'peak memory of statistics: 200 and 2,000 tiles (MiB)':<60}{few:>10.0f}{many:>10.0f}{many / few:>8.2f}")
+    print_verdict("peak memory of statistics, 2,000 tiles / 200 (MiB)", once(many, few), None, unit="MiB")
 
 
 ROWS = {

@@ -1,4 +1,4 @@
-"""What a Ray cluster's caller costs: `python bench/engines.py [--scenes 10000] [--rounds 3]`.
+"""What a Ray cluster's caller costs: `python bench/engines.py [--scenes 10000] [--rounds 5]`.
 
 Simulated scenes, windows of one raster, go the way of `engine: ray`: read from a table, looked up among the finished,
 opened for their size, sorted, handed out, and taken back. Only the task itself does nothing, so that what remains is
@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import rasterio
+from common import record
 from rasterio.transform import from_origin
 
 from rts_nb.mapping import engines
@@ -97,7 +98,9 @@ def print_rates(n, rounds):
     print(f"{title:<71}{'median':>9}  (range)")
     for what in rounds[0]:
         values = [rates[what] for rates in rounds]
-        print(f"{what:<71}{statistics.median(values):>9.0f}  ({min(values):.0f} … {max(values):.0f})")
+        median, low, high = statistics.median(values), min(values), max(values)
+        print(f"{what:<71}{median:>9.0f}  ({low:.0f} … {high:.0f})")
+        record(f"{title}: {what}", ours=median, low=low, high=high, unit="scenes/s", rounds=len(values))
 
 
 def print_meaning(rounds):
@@ -123,5 +126,5 @@ def main(args):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenes", type=int, default=10_000)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     main(parser.parse_args())

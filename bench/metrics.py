@@ -7,14 +7,14 @@ forward    a batch into the histogram, as a share of the forward pass that made 
 memory     peak memory of the first, beyond the scores themselves
 objects    object matching on 4096 x 4096 pixels, 2,000 objects a side over 3 % of them, against scipy's labelling of
            the two masks; and on four times the pixels
-Without a row, all of them: about six minutes, in which nothing else should run. Times are milliseconds.
+Without a row, all of them: about eight minutes, in which nothing else should run. Times are milliseconds.
 """
 
 import sys
 
 import numpy as np
 import torch
-from common import compare, peak_mb, print_header, print_verdict, seconds
+from common import compare, once, peak_mb, print_header, print_verdict, seconds
 from scipy import ndimage
 from sklearn.metrics import average_precision_score
 
@@ -61,7 +61,7 @@ def bench_histogram():
     def peer():
         return seconds(average_precision_score, labels.ravel(), logits.ravel())
 
-    measured = compare(peer, ours, rounds=3, warm=False)
+    measured = compare(peer, ours, rounds=5, warm=False)
     print_verdict("scikit-learn (left) / histogram and 3 PR-AUC, 10⁸ px", measured, 20, at_most=False)
     widest = max(auc.high - auc.low for auc in score(logits, labels))
     print(f"    intervals are {widest:.1e} wide at most")
@@ -95,8 +95,8 @@ def simulate_and_score():
 
 def bench_memory():
     scores, whole = peak_mb(simulate_scores), peak_mb(simulate_and_score)
-    name = "peak memory of scores, and with the histogram (MiB)"
-    print(f"{name:<60}{scores:>10.0f}{whole:>10.0f}   {whole - scores:.0f} more, at most 100")
+    print(f"    peak memory of scores {scores:.0f} MiB, and with the histogram {whole:.0f} MiB")
+    print_verdict("memory that the histogram adds / 100 MiB", once(whole - scores, 100), 1.0, unit="MiB")
 
 
 def draw_discs(size, n, share, rng):
@@ -125,7 +125,7 @@ def draw_scene(size, n, share, seed=0):
 
 
 def compare_with_labelling(size, n, share, limit):
-    "Matching against labelling the two masks; the seconds of ours."
+    "Matching against labelling the two masks, measured."
     probability, truth = draw_scene(size, n, share)
     masks = probability >= 0.5, truth == 1
     counts = [label_objects(mask)[1] for mask in masks]
@@ -137,15 +137,15 @@ def compare_with_labelling(size, n, share, limit):
 
     measured = compare(lambda: seconds(match_objects, probability, truth), lambda: seconds(label_both), rounds=7)
     print_verdict(f"matching / labelling both, {size} px, {masks[1].mean():.1%}", measured, limit)
-    return measured.ours
+    return measured
 
 
 def bench_objects():
     small = compare_with_labelling(4096, 2100, 0.036, limit=1.5)
     large = compare_with_labelling(8192, 8400, 0.036, limit=1.5)
     compare_with_labelling(4096, 2600, 0.17, limit=2.3)
-    times = f"{1e3 * large:>10.2f}{1e3 * small:>10.2f}"
-    print(f"{'matching, four times the pixels':<60}{times}{large / small:>8.2f}  at most 4.4")
+    growth = once(large.ours, small.ours)._replace(rounds=large.rounds)
+    print_verdict("matching, four times the pixels / the pixels", growth, 4.4)
 
 
 ROWS = {

@@ -19,7 +19,7 @@ import tempfile
 import time
 
 import torch
-from common import compare, met_or_missed, peak_mb, print_header, print_verdict, seconds
+from common import compare, once, peak_mb, print_header, print_verdict, seconds
 
 from rts_nb.core.files import resolve
 from rts_nb.core.jobs import progress, seed_everything
@@ -173,10 +173,7 @@ def bench_memory(folder):
     ours, plain = peak_mb(three_steps, root), peak_mb(three_bare_steps, root)
     weights = bare_model(config("B5", root).model).state_dict().values()
     peer = plain + sum(v.nbytes for v in weights) / 2**20
-    ratio = ours / peer
-    numbers = f"{ours:>10.0f}{peer:>10.0f}{ratio:>8.2f}"
-    name = "peak memory of a step / bare step + average (MiB), B5"
-    print(f"{name:<60}{numbers}  {'':16}at most 1.05 {met_or_missed(ratio <= 1.05)}")
+    print_verdict("peak memory of a step / bare step + average (MiB), B5", once(ours, peer), 1.05, unit="MiB")
 
 
 def bench_deterministic(folder):

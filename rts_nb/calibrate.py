@@ -84,7 +84,7 @@ def effect_of(scores: Scores, temperature: float, ratio: int, ratios: Sequence[i
 # %% ../nbs/30_calibrate.ipynb #14ec5ebe
 def folds_of_final(cfg: Config, folder: Path, **settings) -> FoldScores:
     "The out-of-fold scores of the folds beside a final fit; RunError where they are not all there, or of other setup."
-    ensemble = make_ensemble(str(folder.parent / f"seed-{cfg.seed}-fold-*"))
+    ensemble = make_ensemble([folder.parent / f"seed-{cfg.seed}-fold-*"])
     differing = difference(cfg, load_config(ensemble / "config.yaml"))
     keys = [key for key in differing if key != "split.final"]
     if keys:

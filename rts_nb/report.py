@@ -20,9 +20,9 @@ from .core.files import RunError
 from .experiments.comparison import TrainedRun, read_all
 from .experiments.folds import check_folds
 from .experiments.ledger import Ledger, find_ledger, ledger_runs, open_ledger
-from .experiments.seeds import EvaluatedRun, find_paths, read_runs
+from .experiments.seeds import EvaluatedRun, read_runs
 from .experiments.studies import best_trials, find_study, open_study
-from .predict.ensemble import is_ensemble, member_paths
+from .predict.ensemble import find_paths, is_ensemble, member_paths
 from .settings.places import runs_root
 
 # %% ../nbs/50_report.ipynb #f1831460

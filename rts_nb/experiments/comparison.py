@@ -18,7 +18,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ..core.files import RunError, resolve, show_path
-from .seeds import find_runs
+from ..predict.ensemble import find_members
 from ..runs.directory import epoch_note, load_run
 from ..runs.validations import pr_auc_interval
 from ..scores.histogram import ScoreHistogram, gain_interval
@@ -52,7 +52,7 @@ def read_trained(run_dir: str | os.PathLike) -> TrainedRun:
 
 def read_all(runs: str | Sequence[str | os.PathLike]) -> list[TrainedRun]:
     "The runs that are named or matched, in that order; RunError if there is none."
-    found = [read_trained(path) for path in find_runs(runs)]
+    found = [read_trained(path) for path in find_members(runs)]
     if not found:
         raise RunError("no run is named; expected run directories, like runs/baseline/seed-* runs/baseline-*/seed-42")
     return found

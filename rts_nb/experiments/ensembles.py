@@ -20,9 +20,8 @@ from ..calibration.look_tables import ensemble_gain
 from ..calibration.looks import look_of_calibration
 from ..calibration.tables import with_interval
 from ..core.drawing import number_text
-from ..core.files import RunError, first_line, resolve
-from .seeds import find_paths
-from ..predict.ensemble import is_ensemble, member_paths, read_ensemble
+from ..core.files import RunError, first_line
+from ..predict.ensemble import find_paths, is_ensemble, member_paths, read_ensemble
 from ..runs.directory import load_run
 
 # %% ../../nbs/experiments/03_ensembles.ipynb #9f53af49
@@ -68,7 +67,7 @@ def members_named(folder: Path) -> set[Path]:
 
 def ensembles_of(runs: str | Sequence[str | os.PathLike]) -> list[Ensemble]:
     "The ensembles that are named or matched, and those beside runs that hold nothing but these runs."
-    paths = [Path(resolve(path)).absolute() for path in find_paths(runs)]
+    paths = [path.absolute() for path in find_paths(runs)]
     named = [path for path in paths if is_ensemble(path)]
     beside = sorted({other for path in paths for other in path.parent.glob("ensemble-*") if is_ensemble(other)})
     found = [open_ensemble(path) for path in dict.fromkeys(named)]

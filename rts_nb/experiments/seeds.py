@@ -4,14 +4,11 @@
 
 # %% auto #0
 __all__ = ['ALONE', 'COMMON_KEYS', 'SEED_FIGURES', 'FINAL_SEEDS', 'mean_std', 'EvaluatedRun', 'read_run', 'check_same_config',
-           'check_same_calibration', 'check_alike', 'split_paths', 'find_paths', 'find_runs', 'read_runs', 'results_at',
-           'seeds_table', 'missed_targets', 'weighted_ratios', 'repeated_looks', 'report_caveats', 'run_row',
-           'runs_table', 'show_seeds']
+           'check_same_calibration', 'check_alike', 'read_runs', 'results_at', 'seeds_table', 'missed_targets',
+           'weighted_ratios', 'repeated_looks', 'report_caveats', 'run_row', 'runs_table', 'show_seeds']
 
 # %% ../../nbs/experiments/00_seeds.ipynb #cef63fbd
-import glob
 import os
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,8 +23,8 @@ from ..calibration.look_tables import LOOK_FIGURES
 from ..calibration.looks import looks_of, recorded_look
 from ..calibration.thresholds import is_reached, load_calibration
 from ..core.drawing import describe_commit, probability_texts
-from ..core.files import RunError, read_json, resolve, show_path, typed_path
-from ..predict.ensemble import is_ensemble
+from ..core.files import RunError, read_json, resolve, show_path
+from ..predict.ensemble import find_members
 from ..runs.directory import load_run
 from ..settings.config import Config, difference
 
@@ -97,35 +94,11 @@ def check_alike(runs: list[EvaluatedRun]) -> None:
         raise RunError(f"seed {seed} is there {n} times; report every seed once")
 
 # %% ../../nbs/experiments/00_seeds.ipynb #9639ff10
-def split_paths(text: str) -> list[str]:
-    "The paths in a text, separated by spaces and quoted as in a shell; RunError where a quote is not closed."
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise RunError(f"runs {text!r}: {error}; quote a path with spaces, as in 'my runs/a' runs/b") from None
-
-
-def find_paths(runs: str | Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
-    "The directories that are named or matched; a name that matches nothing stays, so that its error names it."
-    wanted = split_paths(runs) if isinstance(runs, str) else list(runs)
-    paths: list[str | os.PathLike] = []
-    for pattern in wanted:
-        matches = sorted(glob.glob(str(resolve(typed_path(pattern)))))
-        is_pattern = glob.has_magic(str(pattern))  # a file beside the runs, such as a report, is none of them
-        paths += [match for match in matches if not is_pattern or os.path.isdir(match)] or [pattern]
-    return paths
-
-
-def find_runs(runs: str | Sequence[str | os.PathLike]) -> list[str | os.PathLike]:
-    "The runs among them: an ensemble is made of runs and is none."
-    return [path for path in find_paths(runs) if not is_ensemble(path)]
-
-
 def read_runs(
     runs: str | Sequence[str | os.PathLike],  # paths or patterns, separated by spaces or as a list
 ) -> list[EvaluatedRun]:
     "The runs, by seed; RunError if there is none or they do not belong together."
-    paths = find_runs(runs)
+    paths = find_members(runs)
     if not paths:
         example = "runs/baseline/seed-42 runs/baseline/seed-43, or runs/baseline/seed-*"
         raise RunError(f"no run is named; expected run directories, like {example}")

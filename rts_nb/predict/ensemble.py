@@ -4,12 +4,14 @@
 
 # %% auto #0
 __all__ = ['MEMBER_FILES', 'ENSEMBLE_FILE', 'Member', 'read_member', 'kind_of', 'check_same_setup', 'check_parts',
-           'check_members', 'is_ensemble', 'ensemble_path', 'describe_ensemble', 'find_members', 'make_ensemble',
-           'read_ensemble', 'member_paths']
+           'check_members', 'is_ensemble', 'ensemble_path', 'describe_ensemble', 'split_paths', 'find_paths',
+           'find_members', 'make_ensemble', 'read_ensemble', 'member_paths']
 
 # %% ../../nbs/predict/04_ensemble.ipynb #2c82e743
 import glob
+import json
 import os
+import shlex
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -159,16 +161,36 @@ def describe_ensemble(members: Sequence[Member], folder: Path, kind: str) -> dic
     return dict(kind=kind, members=rows, common=common)
 
 # %% ../../nbs/predict/04_ensemble.ipynb #5ecea1fb
-def find_members(runs: str | Sequence[str | os.PathLike]) -> list[Path]:
-    "The run directories that are named or matched, in that order; a name that matches nothing stays."
-    wanted = runs.split() if isinstance(runs, str) else list(runs)
+def split_paths(text: str) -> list[str]:
+    "The paths in a text, separated by spaces and quoted as in a shell; RunError where a quote is not closed."
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise RunError(f"runs {text!r}: {error}; quote a path with spaces, as in 'my runs/a' runs/b") from None
+
+
+def find_paths(runs: str | Sequence[str | os.PathLike]) -> list[Path]:
+    """The directories that are named or matched, in that order; RunError where a pattern matches none.
+
+    A name that is not there stays, so that whoever opens it names it. A pattern leaves out files beside the runs."""
     found: list[Path] = []
-    for pattern in wanted:
-        matches = sorted(glob.glob(str(resolve(typed_path(pattern)))))
-        found += [Path(match) for match in matches if not is_ensemble(match)] or [Path(resolve(pattern))]
+    for name in split_paths(runs) if isinstance(runs, str) else runs:
+        place = str(resolve(typed_path(name)))
+        if os.path.exists(place) or not glob.has_magic(place):
+            found.append(Path(place))
+            continue
+        matches = [Path(match) for match in sorted(glob.glob(place)) if os.path.isdir(match)]
+        if not matches:
+            raise RunError(f"no directory matches {show_path(place)}; expected run directories, like runs/x/seed-*")
+        found += matches
     return found
 
 
+def find_members(runs: str | Sequence[str | os.PathLike]) -> list[Path]:
+    "The run directories among them: an ensemble is no member of itself."
+    return [path for path in find_paths(runs) if not is_ensemble(path)]
+
+# %% ../../nbs/predict/04_ensemble.ipynb #a498bc67
 def make_ensemble(runs: str | Sequence[str | os.PathLike]) -> Path:
     """Makes or renews the directory of an ensemble and returns it; RunError where the runs do not make one.
 
@@ -183,7 +205,7 @@ def make_ensemble(runs: str | Sequence[str | os.PathLike]) -> Path:
     save_config(first.cfg.model_copy(update=dict(split=whole)), folder / "config.yaml")
     write_json(folder / "normalization_stats.json", first.stats)
     if first.imagery:
-        write_json(folder / "imagery.json", read_json(first.path / "imagery.json"))
+        write_json(folder / "imagery.json", json.loads(first.imagery))
     write_json(folder / ENSEMBLE_FILE, describe_ensemble(members, folder, kind))
     return folder
 
