@@ -37,7 +37,11 @@ WORKDIR /app
 ENV PATH=/home/rts/venv/bin:$PATH
 
 COPY --chown=rts:rts requirements.txt ./
-RUN python -m venv /home/rts/venv && pip install -r requirements.txt
+# What no run reads goes in the layer that brought it: static libraries, torch's headers (there is no compiler here) and the tests of large packages.
+RUN python -m venv /home/rts/venv && pip install -r requirements.txt \
+ && cd /home/rts/venv/lib/python3.11/site-packages \
+ && find . -name '*.a' -delete && rm -r torch/include \
+ && find matplotlib networkx numpy pandas pyarrow scipy sklearn sympy -type d -name tests -prune -exec rm -r {} +
 COPY --chown=rts:rts . .
 RUN pip install --no-build-isolation --no-deps -e '.[public,ray]' \
  && python -m ipykernel install --sys-prefix --name python3 --display-name python3 \
