@@ -179,15 +179,16 @@ unset MLFLOW_TRACKING_URI
 export CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1
 endef
 
+# Three processes on two cores: a third of the time of each goes into waiting for programs that it started.
 test: $(STAMP) ## everything CI checks
 	$(ISOLATED)
-	nbdev_test --do_print --timing
-	python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --durations 20 tests --ignore tests/slow
+	nbdev_test --do_print --timing --n_workers 3
+	python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder --durations 20 tests --ignore tests/slow
 
 test-all: $(STAMP) ## the same, then long simulations and more kills (an hour)
 	$(ISOLATED)
-	nbdev_test --do_print --timing --flags long
-	RTS_KILLS=10 RTS_LONG=1 python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder tests
+	nbdev_test --do_print --timing --n_workers 3 --flags long
+	RTS_KILLS=10 RTS_LONG=1 python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder tests
 
 # Peers of the bench in an environment of their own, which sees .venv: torch and the rest are the same and not installed twice.
 BENCH_VENV := .venv-bench
