@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import yaml
 from common import RECORD
 
+from rts_nb.core.files import atomic, write_json
+
 ROOT = Path(__file__).resolve().parent.parent
 DOCS, CAUSES = ROOT / "docs", ROOT / "bench/causes.yaml"
 PEER_PYTHON, PEERS = ROOT / ".venv-bench/bin/python", ROOT / "bench/peers.txt"
@@ -285,13 +287,6 @@ def page(document: dict, causes: dict[str, str]) -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def replace_text(path: Path, text: str) -> None:
-    "Writes a file whole or not at all."
-    temporary = path.with_suffix(path.suffix + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
-
-
 def load_document(folder: Path) -> dict:
     "What was measured so far, by bench."
     path = folder / "benchmarks.json"
@@ -301,13 +296,14 @@ def load_document(folder: Path) -> dict:
 def write_page(folder: Path) -> None:
     "Writes benchmarks.md from benchmarks.json."
     causes = yaml.safe_load(CAUSES.read_text(encoding="utf-8")) or {}
-    replace_text(folder / "benchmarks.md", page(load_document(folder), causes))
+    with atomic(folder / "benchmarks.md") as temporary:
+        temporary.write_text(page(load_document(folder), causes), encoding="utf-8")
 
 
 def keep(folder: Path, name: str, part: dict) -> None:
     "Puts the part of a bench into benchmarks.json in place of its earlier one, and writes the page."
     document = load_document(folder) | {name: part}
-    replace_text(folder / "benchmarks.json", json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+    write_json(folder / "benchmarks.json", document)
     write_page(folder)
 
 
