@@ -84,7 +84,11 @@ def effect_of(scores: Scores, temperature: float, ratio: int, ratios: Sequence[i
 # %% ../nbs/30_calibrate.ipynb #14ec5ebe
 def folds_of_final(cfg: Config, folder: Path, **settings) -> FoldScores:
     "The out-of-fold scores of the folds beside a final fit; RunError where they are not all there, or of other setup."
-    ensemble = make_ensemble([folder.parent / f"seed-{cfg.seed}-fold-*"])
+    folds = f"seed-{cfg.seed}-fold-*"
+    if not any(folder.parent.glob(folds)):
+        found = f"no directory matches {show_path(folder.parent / folds)}"
+        raise RunError(f"{found}; a final fit is calibrated on what its folds left out: make folds trains them")
+    ensemble = make_ensemble([folder.parent / folds])
     differing = difference(cfg, load_config(ensemble / "config.yaml"))
     keys = [key for key in differing if key != "split.final"]
     if keys:

@@ -93,6 +93,7 @@ def infer(
     channel_sources="",  # like 'nir=scene': instead of the source that training had
     anywhere=False,  # map scenes that lie outside of the Arctic too
     probability_dtype="float32",  # 'uint8': rasters of probability in steps of 1/250, a tenth of the bytes
+    wait=False,  # for another process that writes into out_dir, instead of refusing
     **settings,  # of the predictor: batch_size and overlap freely, others only as calibrated
 ) -> dict:
     "Maps the scenes and gives the content of inference_log.json; scenes that failed are listed in it."
@@ -103,7 +104,7 @@ def infer(
     found = list_scenes(scenes, **reading_options(rgb_bands, valid_mask, dem, channel_sources, anywhere))
     out = check_out_dir(out_dir, found)
     warnings = known_caveats(model_dir, calibration, histogram_matching, min_area_m2)
-    with ENGINES[engine](model_dir, device, precision, settings) as mapper, lock_map(out) as work:
+    with ENGINES[engine](model_dir, device, precision, settings) as mapper, lock_map(out, wait) as work:
         shared = (mapper.settings, mapper.precision, min_area_m2, histogram_matching, probability_dtype)
         wanted = map_settings(model_dir, calibration, *shared)
         job = MapJob(out, work, prepare_folder(out, wanted, found, fresh, only_these), warnings, mapper.computed_in)

@@ -51,7 +51,7 @@ def sample_map(model_dir: str | os.PathLike, out: Path) -> str:
     "Makes the map of a run's own scenes where it is not made yet; the folder of the scenes."
     scenes = f"{load_config(Path(resolve(model_dir)) / 'config.yaml').data.root}/scenes"
     if not (out / LOG).is_file():
-        infer(model_dir, scenes, out)
+        infer(model_dir, scenes, out, wait=True)
     return scenes
 
 # %% ../nbs/45_review.ipynb #54cbc778

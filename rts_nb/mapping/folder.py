@@ -288,13 +288,13 @@ def clear_work(out: Path) -> Path:
     return work
 
 # %% ../../nbs/mapping/00_folder.ipynb #f4247cd7
-def acquire_lock(out: Path) -> FileLock:
+def acquire_lock(out: Path, wait=False) -> FileLock:
     "The acquired lock of a map's folder, which is made if need be; RunError if it cannot be had, as on a bucket."
     check_on_disk(out, "out_dir", RunError)
     try:
         out.mkdir(parents=True, exist_ok=True)
         lock = FileLock(out / ".lock")
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=-1 if wait else 0)
     except Timeout:
         found = f"{show_path(out)} is being written by another process"
         raise RunError(f"{found}; wait for it or choose another out_dir") from None
@@ -304,9 +304,9 @@ def acquire_lock(out: Path) -> FileLock:
 
 # %% ../../nbs/mapping/00_folder.ipynb #c5376212
 @contextlib.contextmanager
-def lock_map(out: Path) -> Iterator[Path]:
+def lock_map(out: Path, wait=False) -> Iterator[Path]:
     "Holds a map's folder for this process and gives a folder in it for unfinished files, deleted at the end."
-    lock = acquire_lock(out)
+    lock = acquire_lock(out, wait)
     try:
         work = clear_work(out)
         clear_unfinished(out)
