@@ -108,8 +108,7 @@ def infer(
         shared = (mapper.settings, mapper.precision, min_area_m2, histogram_matching, probability_dtype)
         wanted = map_settings(model_dir, calibration, *shared)
         job = MapJob(out, work, prepare_folder(out, wanted, found, fresh, only_these), warnings, mapper.computed_in)
-        log = finished_log(out, found, min_area_m2)
-        if log is None:
+        if (log := finished_log(out, found, min_area_m2)) is None:
             clock.add(out)
             failed = mapper.map_scenes(found, job)
             clock.skip()  # records hold the scenes' time
