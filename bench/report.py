@@ -177,16 +177,21 @@ def wanted(row: dict) -> str:
     return f"{'≤' if row['at_most'] else '≥'} {row['limit']}"
 
 
+def short_ratio(value: float) -> str:
+    "Two decimals, of small ratios two digits."
+    return f"{value:.2f}" if value >= 0.1 else f"{value:.2g}"
+
+
 def ratio_cells(row: dict) -> list[str]:
     "The cells of a row with a ratio, or with a figure of ours alone."
     if "left_out" in row:
         return [row["row"], "", "", row["left_out"], "", status_of(row)]
     ours, n = f"{short(row['ours'])} {row['unit']}", f"n={row['rounds']}"
-    spread = f"({row['low']:.2f} … {row['high']:.2f}, {n})" if row["rounds"] > 1 else f"({n})"
+    spread = f"({short_ratio(row['low'])} … {short_ratio(row['high'])}, {n})" if row["rounds"] > 1 else f"({n})"
     if "peer" not in row:
         return [row["row"], ours, "–", f"{short(row['low'])} … {short(row['high'])}, {n}", "–", "–"]
     peer = f"{short(row['peer'])} {row['unit']}"
-    return [row["row"], ours, peer, f"{row['ratio']:.2f} {spread}", wanted(row), status_of(row)]
+    return [row["row"], ours, peer, f"{short_ratio(row['ratio'])} {spread}", wanted(row), status_of(row)]
 
 
 def slope_cells(row: dict) -> list[str]:
