@@ -281,7 +281,8 @@ installed in an environment of their own (`bench/peers.txt`), which shares torch
 missed stays in the table, and its cause is below.
 
 What has no ratio has a page of its own: cards ([gpu.md](gpu.md)), large maps ([scale.md](scale.md)), tables of a
-million tiles ([scale_tables.md](scale_tables.md)), a newcomer's path ([newcomer.md](newcomer.md))."""
+million tiles ([scale_tables.md](scale_tables.md)), the container ([container.md](container.md)), a newcomer's
+path ([newcomer.md](newcomer.md))."""
 
 
 def page(document: dict, causes: dict[str, str]) -> str:
