@@ -171,7 +171,7 @@ docs: $(STAMP) ## the site of README, guides and notebooks, in build/site; then:
 	echo "Done. python -m http.server -d build/site shows it at http://localhost:8000"
 
 # A folder of runs of their own, so that tests neither see nor leave any; and no GPU: what a GPU does is checked by `make gpu`.
-# One thread each: tests run in two processes, and threads that wait for one another's core make small networks slower, not faster.
+# One thread each: tests run in three processes, and threads that wait for one another's core make small networks slower, not faster.
 define ISOLATED
 runs=$$(mktemp -d); trap 'rm -rf "$$runs"' EXIT
 export RTS_RUNS="$$runs" RTS_CONFIG=configs/test.yaml
@@ -179,7 +179,7 @@ unset MLFLOW_TRACKING_URI
 export CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1
 endef
 
-# Three processes on two cores: a third of the time of each goes into waiting for programs that it started.
+# Three processes on two cores: tests often wait for programs that they started. 36 minutes, 38 with two processes.
 test: $(STAMP) ## everything CI checks
 	$(ISOLATED)
 	nbdev_test --do_print --timing --n_workers 3
