@@ -33,6 +33,8 @@ ORDER = [
     "infer",
     "reviewing",
     "review",
+    "suspects",
+    "labels",
     "experiments",
     "report",
 ]
