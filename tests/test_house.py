@@ -30,7 +30,7 @@ from readme import readme
 
 NOTEBOOKS = notebooks()
 MODULES = modules()
-REPORTS = ["00_data", "20_train", "30_calibrate", "40_infer", "45_review", "50_report"]
+REPORTS = ["00_data", "20_train", "30_calibrate", "40_infer", "45_review", "46_labels", "50_report"]
 
 
 def identify(path):

@@ -16,7 +16,7 @@ from rts_nb.core.pages import report_pages, write_report_page
 from rts_nb.mapping.page import write_page
 
 CHECKS = (ROOT / "tests" / "report_page.js").read_text(encoding="utf-8")
-REPORTS = ["00_data", "10_losses", "20_train", "30_calibrate", "40_infer", "45_review", "50_report"]
+REPORTS = ["00_data", "10_losses", "20_train", "30_calibrate", "40_infer", "45_review", "46_labels", "50_report"]
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"><script>document.title='taken'</script>"
 
 

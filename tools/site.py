@@ -29,9 +29,10 @@ GUIDES = {
     "Contributing": "CONTRIBUTING.md",
     "Changes": "CHANGELOG.md",
 }
-FOLDERS = (
-    "core tiles scores networks settings predict runs training calibration mapping reviewing experiments".split()
-)  # in the order in which data flows
+FOLDERS = [  # in the order in which data flows
+    *"core tiles scores networks settings predict runs training".split(),
+    *"calibration mapping reviewing suspects experiments".split(),
+]
 FORMULA = re.compile(r"\$\$(?P<block>.+?)\$\$|\$(?P<inline>[^$\n]+)\$", re.DOTALL)
 LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)\s]+)\)")
 

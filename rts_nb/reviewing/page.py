@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOST_PAGE_BYTES', 'TEXT_BYTES', 'FULL_BATCH', 'MOST_ITEM_BYTES', 'LEAST_ITEM_BYTES', 'batch_items', 'rings_of',
            'corners_in_degrees', 'place_text', 'date_of', 'item_data', 'item_bytes', 'batch_data', 'batch_notes',
-           'batch_page_content', 'batch_page', 'check_map', 'write_page', 'write_batch']
+           'batch_page_content', 'batch_page', 'check_map', 'write_batch_page', 'write_batch']
 
 # %% ../../nbs/reviewing/04_page.ipynb #db525840
 import math
@@ -169,7 +169,7 @@ def check_map(map_dir: Path, review_dir: Path) -> None:
         raise RunError(f"{problem}; name the map that was sampled, or draw a sample of this one elsewhere")
 
 
-def write_page(review_dir: Path, batch: int, imagery: ReviewImagery | None) -> Path:
+def write_batch_page(review_dir: Path, batch: int, imagery: ReviewImagery | None) -> Path:
     "Writes batch-01.html into a review's folder, with pictures from `imagery`, or without any; its path."
     page = batch_page(review_dir, batch, imagery)
     target = review_dir / f"batch-{batch:02d}.html"
@@ -188,4 +188,4 @@ def write_batch(
     "Writes batch-01.html into `review_dir`, a page that needs nothing else; its path. DataError where it cannot be."
     out, review = Path(resolve(map_dir)), Path(resolve(review_dir))
     check_map(out, review)
-    return write_page(review, batch, ReviewImagery(imagery_of_map(out, scenes)) if pixels else None)
+    return write_batch_page(review, batch, ReviewImagery(imagery_of_map(out, scenes)) if pixels else None)

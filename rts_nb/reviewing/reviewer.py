@@ -155,7 +155,7 @@ def judge_batch(judge: Judge, review_dir: str | os.PathLike, batch: int, reviewe
         verdicts=verdicts,
     )
 
-
+# %% ../../nbs/reviewing/15_reviewer.ipynb #1ff85b2e
 def judge_batches(
     judge: Judge,
     review_dir: str | os.PathLike,

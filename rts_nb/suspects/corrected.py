@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['LABELS', 'LAYER', 'VALUE_OF', 'CORRECTION_COLUMNS', 'ORDER', 'corrections_of', 'write_corrections',
            'read_corrections', 'corrected_label', 'CorrectedTile', 'uid_of', 'remaining_uids', 'correct_tile',
-           'correct_tiles', 'write_corrected_metadata', 'write_corrected_slumps', 'counted_corrections', 'correct',
-           'corrected_version']
+           'correct_tiles', 'write_corrected_metadata', 'write_corrected_slumps', 'counted_corrections',
+           'joined_slumps', 'correct', 'corrected_version']
 
 # %% ../../nbs/suspects/04_corrected.ipynb #5c762e44
 import collections
@@ -21,6 +21,8 @@ import pandas as pd
 import rasterio
 import shapely
 from rasterio.features import geometry_mask
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ..core.disks import check_on_disk
 from ..core.files import DataError, atomic, first_line, resolve, show_path
@@ -66,7 +68,7 @@ CORRECTION_COLUMNS = (
     "note",
 )
 
-
+# %% ../../nbs/suspects/04_corrected.ipynb #e77bce44
 def corrections_of(review_dir: str | os.PathLike, verdicts: pd.DataFrame) -> gpd.GeoDataFrame:
     "The places whose labels change: CORRECTION_COLUMNS, and the outline (EPSG:3413) in which pixels take `value`."
     plan, items = read_plan(review_dir), read_items(review_dir)
@@ -91,7 +93,7 @@ def write_corrections(review_dir: str | os.PathLike, verdicts: pd.DataFrame) -> 
     path = Path(resolve(review_dir)) / LABELS
     return write_review_layer(path, corrections_of(review_dir, verdicts), LAYER, read_plan(review_dir))
 
-
+# %% ../../nbs/suspects/04_corrected.ipynb #71248a8c
 def read_corrections(path: str | os.PathLike) -> gpd.GeoDataFrame:
     "A file of corrections in EPSG:3413; DataError where it is none, or would change nothing."
     shown = show_path(resolve(path))
@@ -171,7 +173,7 @@ def correct_tile(
     names = "; ".join(uid_of(row) for row in corrections.itertuples())
     return CorrectedTile(bool((new == 1).any()), uids, names)
 
-
+# %% ../../nbs/suspects/04_corrected.ipynb #6a2d726a
 def correct_tiles(parent: ParentTiles, folder: Path, corrections: gpd.GeoDataFrame) -> dict[str, CorrectedTile]:
     "Writes the labels of all tiles of train and val that corrections change; those tiles by name."
     known, changed = known_slumps(parent.root), {}
@@ -222,6 +224,18 @@ def counted_corrections(corrections: gpd.GeoDataFrame, changed: Mapping[str, Cor
     counts = {word: int((corrections["value"] == value).sum()) for value, word in words.items()}
     return counts | {"tiles changed": len(changed)}
 
+# %% ../../nbs/suspects/04_corrected.ipynb #6f634135
+def joined_slumps(corrections: gpd.GeoDataFrame) -> gpd.GeoDataFrame:
+    "Corrections in which added slumps that share ground, as where a model found one in pieces, are one slump."
+    is_slump = (corrections["value"] == 1).to_numpy()
+    slumps, others = corrections[is_slump], corrections[~is_slump]
+    shapes = slumps.geometry.to_numpy()
+    pairs = shapely.STRtree(shapes).query(shapes, predicate="intersects")
+    links = coo_array((np.ones(pairs.shape[1]), tuple(pairs)), shape=(len(shapes), len(shapes)))
+    group = connected_components(links)[1] if len(shapes) else []
+    whole = slumps.assign(group=group).dissolve("group", as_index=False)
+    return pd.concat([others, whole[corrections.columns]], ignore_index=True)
+
 
 def correct(parent: ParentTiles, folder: Path, corrections: gpd.GeoDataFrame, version: str, seed: int) -> None:
     "Writes the next version of a dataset into a folder. DataError where corrections change no pixel of it."
@@ -241,7 +255,7 @@ def correct(parent: ParentTiles, folder: Path, corrections: gpd.GeoDataFrame, ve
     report = info.get("report", {}) | {f"corrected labels, {word}": n for word, n in counts.items()}
     finish_dataset(folder, parent.size, info.get("source", "tiles"), seed, list(channels), report, made)
 
-
+# %% ../../nbs/suspects/04_corrected.ipynb #c854ee01
 def corrected_version(
     parent: str | os.PathLike,  # the dataset whose labels were judged
     corrections: str | os.PathLike,  # corrected_labels.gpkg
@@ -255,5 +269,5 @@ def corrected_version(
     version = check_version(version or next_version(dataset_info(old.root)["dataset_version"]))
     plan = dict(parent=str(parent), version=version, seed=str(seed), labels=table.to_wkb().to_csv())
     with prepared_folder(root, plan) as folder:
-        correct(old, folder, table, version, seed)
+        correct(old, folder, joined_slumps(table), version, seed)
     return Path(resolve(root))

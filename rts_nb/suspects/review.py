@@ -22,7 +22,7 @@ from ..core.disks import check_on_disk
 from ..core.files import ConfigError, DataError, RunError, resolve, show_path
 from ..mapping.figures import MapScenes
 from ..reviewing.items import item_layer, read_items, read_plan, write_sample
-from ..reviewing.page import write_page
+from ..reviewing.page import write_batch_page
 from ..reviewing.views import ReviewImagery, view_bounds
 from .candidates import KINDS
 from ..tiles.imagery import Imagery
@@ -127,4 +127,4 @@ def write_suspect_pages(
         )
     imagery = tile_imagery(root, read_items(folder)) if pixels else None
     wanted = [batch] if batch else range(1, plan["batches"] + 1)
-    return [write_page(folder, number, imagery) for number in wanted]
+    return [write_batch_page(folder, number, imagery) for number in wanted]
