@@ -62,7 +62,7 @@ def items_of_suspects(suspects: gpd.GeoDataFrame, batch_size: int, seed: int) ->
         inclusion=1.0,
         order=pd.Series(rng.permutation(len(suspects))).groupby(batch).rank().astype("i8").to_numpy(),
         rts_id="",
-        outline_asked=(suspects["kind"] == "missing").to_numpy(),
+        outline_asked=True,
     )
     return item_layer(items.sort_values(["batch", "order"], kind="stable"))
 
