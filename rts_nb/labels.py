@@ -45,9 +45,9 @@ def label_steps(step: str) -> tuple[str, ...]:
 
 
 def label_places(runs: Sequence[Path], review_dir, verdicts) -> LabelPlaces:
-    "The places of a review of labels; empty ones beside the runs, as <first run>-labels, and verdicts/ in it."
+    "The places of a review of labels; empty ones beside the runs, as labels-<first run>, and verdicts/ in it."
     first = Path(runs[0])
-    folder = Path(resolve(review_dir)) if review_dir else first.with_name(f"{first.name}-labels")
+    folder = Path(resolve(review_dir)) if review_dir else first.with_name(f"labels-{first.name}")
     return LabelPlaces(list(runs), folder, Path(resolve(verdicts)) if verdicts else folder / "verdicts")
 
 
