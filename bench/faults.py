@@ -128,7 +128,9 @@ def jobs(place: Path) -> list[Job]:
     "The jobs, on data of seconds; what they need is made here."
     tiny = place / "tiny"
     sizes = "tile_size=64, n_regions=6, n_positive=24, n_negative=24, n_scenes=2"
-    make = f"import sys; from rts_nb.tiles.sample import make_sample; make_sample(sys.argv[1], {sizes})"
+    # What is there is taken for whole, as a run takes its dataset, and a kill after its end refuses nothing.
+    unless_there = f"Path(sys.argv[1]).exists() or make_sample(sys.argv[1], {sizes})"
+    make = f"import sys; from pathlib import Path; from rts_nb.tiles.sample import make_sample; {unless_there}"
     subprocess.run(python(make, tiny), check=True, cwd=ROOT)
     overrides = f"data.root={tiny} data.source=tiles data.tile_size=64 predict.overlap=32 sampling.batch_size=4"
     overrides += " train.epochs=4 train.val_frequency=2 checkpoints.every=2"
