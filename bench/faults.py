@@ -213,7 +213,8 @@ OTHER_FAULTS = {
 def run_tests(words: str) -> str:
     "What pytest's last line says of these tests."
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", *words.split()]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    with_long_ones = os.environ | dict(RTS_LONG="1")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=with_long_ones)
     counts = re.findall(r"\d+ (?:passed|failed|skipped|xfailed|error)", done.stdout.strip().splitlines()[-1])
     return ", ".join(counts) or f"exit status {done.returncode}"
 

@@ -24,6 +24,7 @@ GUIDES = {
     "Maps of thousands of scenes, as measured": "docs/scale.md",
     "Tables of a million tiles, as measured": "docs/scale_tables.md",
     "Beside plain ways and other libraries, as measured": "docs/benchmarks.md",
+    "Kills and other faults, as measured": "docs/faults.md",
     "The container, as measured": "docs/container.md",
     "The newcomer's path, as typed": "docs/newcomer.md",
     "Contributing": "CONTRIBUTING.md",
