@@ -16,7 +16,7 @@ from .core.files import ConfigError, RunError, resolve, show_path
 from .infer import infer
 from .mapping.folder import LOG
 from .reviewing.items import PLAN, map_id_of, read_plan
-from .reviewing.page import write_batch
+from .reviewing.page import batches_asked, write_batch
 from .reviewing.sample import review_path
 from .settings.config import load_config
 
@@ -63,10 +63,7 @@ def forget_review(places: ReviewPlaces) -> None:
 
 def write_batches(places: ReviewPlaces, batch: int, pixels: bool) -> list[Path]:
     "Writes the page of a batch, or of every batch for 0; their paths."
-    n_batches = read_plan(places.review_dir)["batches"]
-    if not 0 <= batch <= n_batches:
-        raise ConfigError(f"batch is {batch}; the sample has the batches 1 to {n_batches}, and 0 is all of them")
-    wanted = [batch] if batch else range(1, n_batches + 1)
+    wanted = batches_asked(places.review_dir, batch)
     return [write_batch(places.map_dir, places.scenes, places.review_dir, number, pixels) for number in wanted]
 
 

@@ -6,12 +6,15 @@ import pytest
 from browser import needs_chromium, opened
 from test_review_page import begin, press, save
 
-from rts_nb.core.files import DataError
+from rts_nb.core.files import ConfigError, DataError
+from rts_nb.labels import check_nothing_named, planted_places
 from rts_nb.reviewing.items import read_items
 from rts_nb.reviewing.page import batch_items
+from rts_nb.reviewing.report import pages_table
 from rts_nb.reviewing.verdicts import read_verdicts
+from rts_nb.suspects.candidates import read_label
 from rts_nb.suspects.corrected import corrected_version, corrections_of, write_corrections
-from rts_nb.suspects.planted import plant_errors, read_label
+from rts_nb.suspects.planted import plant_errors
 from rts_nb.suspects.ranking import find_suspects, judge_of
 from rts_nb.suspects.review import draw_suspects, write_suspect_pages
 from rts_nb.tiles.layout import dataset_info
@@ -64,3 +67,26 @@ def test_verdicts_of_other_labels_are_refused(place, tmp_path):
     with pytest.raises(DataError, match="map|sample"):
         read_verdicts(tmp_path, place / "review")
     assert len(read_items(place / "review")) == 6
+
+
+def test_planted_errors_touch_nothing_that_was_named(tmp_path):
+    "A run without a step empties a folder of its own and no other; what is named with it is refused."
+    kept = tmp_path / "labels-seed-42" / "verdicts" / "verdicts-01-A.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}", encoding="utf-8")
+    own = tmp_path / "labels-seed-42-planted"
+    own.mkdir()
+    (own / "old").touch()
+    assert planted_places(tmp_path / "seed-42").review_dir == own
+    assert kept.exists() and not own.exists()
+    with pytest.raises(ConfigError, match="review_dir, root named and step is not"):
+        check_nothing_named(runs="", review_dir="labels", verdicts="", root="data/next")
+    check_nothing_named(runs="", review_dir="", verdicts="", root="")
+
+
+def test_a_page_of_one_batch_is_told_of_that_batch(place):
+    "Not of the first one: the second batch of six suspects, four a batch, has two."
+    suspects = find_suspects([judge_of(sample_run(), place / "data", tta="none")])
+    draw_suspects(suspects, place / "data", place / "two", n=6, batch_size=4)
+    pages = write_suspect_pages(place / "data", place / "two", batch=2)
+    assert pages_table(place / "two", pages)["items"].to_dict() == {2: 2}

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MOST_PAGE_BYTES', 'TEXT_BYTES', 'FULL_BATCH', 'MOST_ITEM_BYTES', 'LEAST_ITEM_BYTES', 'batch_items', 'rings_of',
            'corners_in_degrees', 'place_text', 'date_of', 'item_data', 'item_bytes', 'batch_data', 'batch_notes',
-           'batch_page_content', 'batch_page', 'check_map', 'write_batch_page', 'write_batch']
+           'batch_page_content', 'batch_page', 'check_map', 'batches_asked', 'write_batch_page', 'write_batch']
 
 # %% ../../nbs/reviewing/04_page.ipynb #db525840
 import math
@@ -19,7 +19,7 @@ import shapely
 from markupsafe import Markup
 
 from ..core.drawing import Bounds, format_degrees
-from ..core.files import DataError, RunError, atomic, resolve, show_path
+from ..core.files import ConfigError, DataError, RunError, atomic, resolve, show_path
 from ..mapping.folder import explain_write_errors
 from ..mapping.geodesy import geodesic_area, to_degrees
 from ..mapping.page import load_template, page_policy, read_template, script_json
@@ -167,6 +167,14 @@ def check_map(map_dir: Path, review_dir: Path) -> None:
     if found != expected:
         problem = f"{show_path(review_dir)} was drawn of map {expected}, and {show_path(map_dir)} is map {found}"
         raise RunError(f"{problem}; name the map that was sampled, or draw a sample of this one elsewhere")
+
+
+def batches_asked(review_dir: str | os.PathLike, batch: int) -> list[int]:
+    "The number of a batch, or those of all batches of a review for 0; ConfigError for one that there is not."
+    n_batches = read_plan(review_dir)["batches"]
+    if not 0 <= batch <= n_batches:
+        raise ConfigError(f"batch is {batch}; the sample has the batches 1 to {n_batches}, and 0 is all of them")
+    return [batch] if batch else list(range(1, n_batches + 1))
 
 
 def write_batch_page(review_dir: Path, batch: int, imagery: ReviewImagery | None) -> Path:

@@ -64,7 +64,8 @@ def strata_table(plan: dict[str, Any]) -> pd.DataFrame:
 def pages_table(review_dir: str | os.PathLike, pages: Sequence[Path]) -> pd.DataFrame:
     "What each batch asks of its reviewer, and its page."
     items, rows = read_items(review_dir), {}
-    for batch, page in enumerate(pages, 1):
+    for page in pages:
+        batch = int(page.stem.removeprefix("batch-"))
         of_batch = items[items["batch"] == batch]
         rows[batch] = {
             "items": len(of_batch),

@@ -28,6 +28,7 @@ from ..core.disks import check_on_disk
 from ..core.files import DataError, atomic, first_line, resolve, show_path
 from ..reviewing.items import read_items, read_plan
 from ..reviewing.outputs import judged_items, write_review_layer
+from .candidates import read_label
 from rts_nb.tiles.layout import (
     CRS,
     IGNORE,
@@ -164,9 +165,7 @@ def correct_tile(
     parent: ParentTiles, folder: Path, tile: Any, corrections: gpd.GeoDataFrame, known: Mapping
 ) -> CorrectedTile | None:
     "Writes the label of a tile (a row of load_tiles) with its corrections; None where no pixel changes."
-    path = tile_path(parent.root, "label", tile.Tile_id)
-    with rasterio.open(path) as src:
-        label, grid = src.read(1), src.transform
+    label, grid = read_label(parent.root, tile.Tile_id)
     _, no_data = read_rgb(parent.root, tile.Tile_id)
     new = corrected_label(label, ~no_data, grid, corrections)
     if (new == label).all():

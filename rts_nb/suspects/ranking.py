@@ -27,7 +27,7 @@ from ..predict.ensemble import check_members, find_members, read_member
 from ..predict.predictor import Predictor, explain_device_errors
 from ..scores.bins import N_BINS, count_bins, score_bins
 from ..settings.config import Config, load_config
-from .candidates import KINDS, candidates_of, placed_mask
+from .candidates import KINDS, candidates_of, placed_mask, read_label
 from ..tiles.layout import CRS, IGNORE, tile_path
 from ..tiles.loading import EvalTiles, eval_loader
 
@@ -107,8 +107,7 @@ def suspects_of(judge: Judge, threshold: float = 0, min_area_m2: float | None = 
         candidates = candidates_of(logits - at, label, least)
         if not candidates:
             continue
-        with rasterio.open(tile_path(judge.root, "label", tile.Tile_id)) as src:
-            grid = src.transform
+        _, grid = read_label(judge.root, tile.Tile_id)
         about = dict(tile=tile.Tile_id, region=tile.RegionName, fold=judge.cfg.split.fold)
         for candidate in candidates:
             shape = placed_mask(candidate.mask, grid)

@@ -22,7 +22,7 @@ from ..core.disks import check_on_disk
 from ..core.files import ConfigError, DataError, RunError, resolve, show_path
 from ..mapping.figures import MapScenes
 from ..reviewing.items import item_layer, read_items, read_plan, write_sample
-from ..reviewing.page import write_batch_page
+from ..reviewing.page import batches_asked, write_batch_page
 from ..reviewing.views import ReviewImagery, view_bounds
 from .candidates import KINDS
 from ..tiles.imagery import Imagery
@@ -101,8 +101,9 @@ def plan_of_labels(root: str | os.PathLike, review_dir: str | os.PathLike) -> di
     plan, shown = read_plan(review_dir), show_path(resolve(review_dir))
     if plan["design"] != "suspect labels":
         raise RunError(f"{shown} is a review of a map; name another review_dir, or review it with nbs/45_review.ipynb")
-    if plan["map"] != labels_id(root):
-        found = f"{shown} was drawn of labels {plan['map']}, and those of {show_path(root)} are {labels_id(root)}"
+    now = labels_id(root)
+    if plan["map"] != now:
+        found = f"{shown} was drawn of labels {plan['map']}, and those of {show_path(root)} are {now}"
         raise RunError(f"{found}; name the dataset that was judged, or find suspects anew in another review_dir")
     return plan
 
@@ -120,11 +121,7 @@ def write_suspect_pages(
     root: str | os.PathLike, review_dir: str | os.PathLike, batch: int = 0, pixels=True
 ) -> list[Path]:
     "Writes the page of a batch, or of every batch for 0; their paths. ConfigError for a batch that there is not."
-    plan, folder = plan_of_labels(root, review_dir), Path(resolve(review_dir))
-    if not 0 <= batch <= plan["batches"]:
-        raise ConfigError(
-            f"batch is {batch}; the suspects have the batches 1 to {plan['batches']}, and 0 is all of them"
-        )
+    plan_of_labels(root, review_dir)
+    folder, wanted = Path(resolve(review_dir)), batches_asked(review_dir, batch)
     imagery = tile_imagery(root, read_items(folder)) if pixels else None
-    wanted = [batch] if batch else range(1, plan["batches"] + 1)
     return [write_batch_page(folder, number, imagery) for number in wanted]
