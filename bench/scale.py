@@ -2,7 +2,8 @@
 
 Simulates maps of neighbouring scenes of 512 px with 1 to 50 detections each (12 on average), a tenth of them across a
 border, writes the records and tables that inference writes (rasters are links to those of one mapped scene), and
-finishes each map in a process of its own, as 40_infer does when the last scene is mapped. Seconds, peak memory and
+finishes each map in a process of its own, as 40_infer does when the last scene is mapped. Maps of the numbers of
+`--merged` are also made as two halves, each finished, and merged (`40_infer --merge`). Seconds, peak memory and
 their growth (the slope of log seconds over log scenes) go to docs/scale.json and docs/scale.md. What reads across
 borders finds no data, since a link shows the ground of another scene; pieces of detections are not cut. A map of
 100,000 scenes (`--scenes 1000 10000 100000`) takes an hour or two on two cores.
@@ -13,6 +14,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,6 +36,7 @@ from rts_nb.mapping.area_cells import CELL_KM
 from rts_nb.mapping.examples import PIXEL, example_landscape, example_place, example_profile, paint_scene
 from rts_nb.mapping.folder import MANIFEST, MapJob, lock_map
 from rts_nb.mapping.log import MapClock, finish_map
+from rts_nb.mapping.merging import merge_maps
 from rts_nb.mapping.polygons import outline_columns, scene_layer
 from rts_nb.mapping.records import record_path, scene_outputs
 from rts_nb.tiles.layout import CRS
@@ -118,14 +121,14 @@ def write_detections(path, found, metadata):
     pq.write_table(table.replace_schema_metadata(metadata), path)
 
 
-def make_map(out, one, record, n_scenes, seed=0):
-    "Writes the files of a map of scenes side by side; the number of its detections."
+def make_map(out, one, record, n_scenes, part=slice(None), seed=0):
+    "Writes the files of a map of scenes side by side, or of a part of them; the number of its detections."
     rng, table, in_all = np.random.default_rng(seed), detection_table(), 0
     (out / "parts").mkdir(parents=True)
     os.link(one / MANIFEST, out / MANIFEST)
     across, metadata = math.isqrt(n_scenes - 1) + 1, pq.read_schema(one / "parts" / "a.parquet").metadata
     height, width = record["rasters"]["shape"]
-    for k in progress(range(n_scenes), f"{n_scenes:,} scenes", unit="scene"):
+    for k in progress(range(n_scenes)[part], f"{n_scenes:,} scenes", unit="scene"):
         name, (row, column) = f"s{k:07d}", divmod(k, across)
         n = int(math.exp(rng.uniform(0, math.log(MOST_DETECTIONS + 1))))
         own = scene_record(record, name, column, row, n)
@@ -151,12 +154,10 @@ def held_mb():
     raise OSError("/proc/self/status has no line VmHWM; peak memory is read on Linux only")
 
 
-def finish(out, model):
-    "Finishes a map in this process, and prints what it took as JSON."
-    settings, before = json.loads((out / MANIFEST).read_text(encoding="utf-8")), held_mb()
-    start, cpu = time.perf_counter(), time.process_time()
-    with lock_map(out) as work:
-        log = finish_map(MapJob(out, work, settings, []), model, calibration_of(model), {}, MapClock(), [])
+def measured(work, out):
+    "Calls what finishes a map, and prints what that took as JSON."
+    before, start, cpu = held_mb(), time.perf_counter(), time.process_time()
+    log = work()
     took = dict(seconds=time.perf_counter() - start, cpu_seconds=time.process_time() - cpu)
     took |= dict(peak_mb=held_mb(), before_mb=before)
     files = ("rts.parquet", "rts.gpkg", "items.parquet", "mosaic.gti.gpkg", "inference_log.json")
@@ -164,15 +165,41 @@ def finish(out, model):
     print(json.dumps(took | dict(scenes=log["scenes_done"], slumps=log["rts"], bytes=sizes)))
 
 
+def finish(out, model):
+    "Finishes a map from the files of its scenes; the content of its log."
+    settings = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+    with lock_map(out) as work:
+        return finish_map(MapJob(out, work, settings, []), model, calibration_of(model), {}, MapClock(), [])
+
+
+def in_another_process(*arguments):
+    "What this program prints last with these arguments, read as JSON."
+    command = [sys.executable, __file__, *map(str, arguments)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        sys.exit(ended.stderr[-2000:])
+    return json.loads(ended.stdout.splitlines()[-1])
+
+
 def measure(n_scenes, model, one, record, folder):
     "Makes a map, finishes it in another process, and gives what that took."
     out = folder / f"map{n_scenes}"
     detections = make_map(out, one, record, n_scenes)
-    command = [sys.executable, __file__, "--finish", str(out), str(model)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        sys.exit(ended.stderr[-2000:])
-    return json.loads(ended.stdout.splitlines()[-1]) | dict(detections=detections)
+    took = in_another_process("--finish", out, model)
+    shutil.rmtree(out)
+    return took | dict(detections=detections)
+
+
+def measure_merge(n_scenes, model, one, record, folder):
+    "Makes and finishes the halves of a map, merges them in another process, and gives what that took."
+    halves = {folder / "upper": slice(n_scenes // 2), folder / "lower": slice(n_scenes // 2, None)}
+    detections = sum(make_map(out, one, record, n_scenes, part) for out, part in halves.items())
+    for out in halves:
+        in_another_process("--finish", out, model)
+    took = in_another_process("--merge", folder / "both", model, *halves)
+    for out in (*halves, folder / "both"):
+        shutil.rmtree(out)
+    return took | dict(detections=detections)
 
 
 # ---------------------------------------------------------------- what it means
@@ -236,6 +263,18 @@ def what_it_means(rows):
     return "\n\n".join(filter(None, [grown, held, million]))
 
 
+def merge_account(rows):
+    "What merging two halves took, as Markdown; empty where nothing was merged."
+    if not rows:
+        return ""
+    words = (
+        "Two halves of a map, each finished before, were merged (`40_infer --merge`): this links the files of their"
+        " scenes and finishes the whole from its records."
+    )
+    grown = f" CPU seconds grow with the power {slopes(rows, 'cpu_seconds')[-1]:.2f}." if len(rows) > 1 else ""
+    return f"## Merging\n\n{words}{grown}\n\n{map_table(rows)}\n"
+
+
 def write_page(found):
     "Writes docs/scale.json and docs/scale.md."
     write_json(project_root() / f"{TABLE}.json", found)
@@ -250,7 +289,8 @@ Measured on {found["machine"]}. {found["beside"]}
 {map_table(found["maps"])}
 
 {what_it_means(found["maps"])}
-"""
+
+{merge_account(found["merged"])}"""
     with atomic(project_root() / f"{TABLE}.md") as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(text)
@@ -260,17 +300,25 @@ def main():
     "Measures maps of the numbers of scenes that were asked for."
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--scenes", nargs="+", type=int, default=[1000, 10_000], help="scenes of each map")
+    parser.add_argument("--merged", nargs="*", type=int, default=[1000, 4000], help="scenes of each merged map")
     parser.add_argument("--beside", default="", help="a sentence on what else ran on the machine")
     parser.add_argument("--finish", nargs=2, metavar=("MAP", "MODEL"), help=argparse.SUPPRESS)
+    parser.add_argument("--merge", nargs=4, metavar=("OUT", "MODEL", "PART", "PART"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.finish:
-        finish(*map(Path, given.finish))
+        out, model = map(Path, given.finish)
+        measured(lambda: finish(out, model), out)
+        return
+    if given.merge:
+        out, model, *parts = map(Path, given.merge)
+        measured(lambda: merge_maps(parts, out, model), out)
         return
     with tempfile.TemporaryDirectory() as place:
-        model, one, record = real_scene(Path(place) / "example")
-        maps = [measure(n, model, one, record, Path(place)) for n in sorted(given.scenes)]
+        example = real_scene(Path(place) / "example")
+        merged = [measure_merge(n, *example, Path(place)) for n in sorted(given.merged)]
+        maps = [measure(n, *example, Path(place)) for n in sorted(given.scenes)]
     machine = f"{processor()}, {os.cpu_count()} cores"
-    write_page(dict(machine=machine, beside=given.beside, maps=maps))
+    write_page(dict(machine=machine, beside=given.beside, maps=maps, merged=merged))
 
 
 if __name__ == "__main__":
