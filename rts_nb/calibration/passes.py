@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['config_of', 'split_tiles', 'file_states', 'scores_key', 'TimedPredictor', 'Scores', 'ground_km2', 'check_areas',
-           'run_pass', 'load_scores', 'score_split']
+           'run_pass', 'count_further', 'load_scores', 'score_split']
 
 # %% ../../nbs/calibration/00_passes.ipynb #ce129a9d
 import datetime
@@ -26,9 +26,10 @@ from ..predict.ensemble import is_ensemble
 from ..predict.predictor import Predictor, explain_device_errors
 from ..predict.views import signature
 from ..runs.directory import check_same_fold, load_run, tiles_of_run
-from ..runs.scoring import score_tiles
+from ..runs.scoring import score_tiles, with_rings
 from ..scores.counts import ObjectCounts
 from ..scores.histogram import ScoreHistogram
+from ..scores.object_table import join_reaching, reaching_tiles
 from ..scores.tile_objects import OBJECT_LOGITS
 from ..settings.config import Config, load_config
 from ..tiles.layout import dataset_version, load_tiles, pixel_size, tile_path
@@ -150,12 +151,11 @@ def check_areas(areas: Sequence[float], tiles: pd.DataFrame, side: float, pixel:
 
 
 def run_pass(
-    predictor: Predictor, cfg: Config, root, tiles: pd.DataFrame, split: str, also_at: Sequence[float] = ()
+    predictor: Predictor, cfg: Config, root, tiles: pd.DataFrame, split: str, logits_counted: Sequence[float]
 ) -> Scores:
-    "Scores the tiles: pixels, and objects at the logits of the grid and at `also_at`, from one pass."
+    "Scores the tiles: pixels, and objects at some logits, ascending, from one pass."
     pixel, started = pixel_size(root, tiles), time.perf_counter()
     timed: Any = TimedPredictor(predictor)
-    logits_counted = np.unique([*OBJECT_LOGITS, *also_at])
     negatives, areas = cfg.validation.negatives, cfg.calibration.min_areas_m2
     check_areas(areas, tiles, cfg.data.tile_size * pixel, pixel)
     objects = ObjectCounts(logits_counted, pixel_size=pixel, negatives=negatives, areas=areas)
@@ -175,6 +175,22 @@ def run_pass(
         date=datetime.datetime.now().isoformat(timespec="seconds"),
     )
     return Scores(histogram, objects, info)
+
+# %% ../../nbs/calibration/00_passes.ipynb #8c95b3e5
+def count_further(
+    predictor: Predictor, cfg: Config, root, tiles: pd.DataFrame, kept: Scores, logits: Sequence[float]
+) -> Scores:
+    "The scores of a split with objects counted at more logits, from a pass over the tiles that reach the lowest."
+    side = cfg.data.tile_size * pixel_size(root, tiles)
+    names = np.array(kept.objects.table.column("tile_id"))[reaching_tiles(kept.objects, min(logits))]
+    reaching = with_rings(tiles, cfg, side)[tiles["Tile_id"].isin(names)]
+    more = kept.objects.like()
+    more.grid = more.grid._replace(logits=np.sort(np.asarray(logits, float)))
+    info = dict(network_seconds=0.0, seconds=0.0)
+    if len(reaching):
+        _, more, info = run_pass(predictor, cfg, root, reaching, kept.info["split"], more.grid.logits)
+    again = {key: info[key] for key in ("network_seconds", "seconds")} | dict(tiles_again=len(reaching))
+    return Scores(kept.histogram, join_reaching(kept.objects, more), kept.info | again)
 
 # %% ../../nbs/calibration/00_passes.ipynb #c55bf363
 def load_scores(stem: Path) -> Scores | None:
@@ -199,15 +215,19 @@ def score_split(
     root, tiles = split_tiles(cfg, run_dir, split)
     name = f"{split}-{scores_key(predictor, cfg, root, tiles)}"
     beyond_grid = sorted(set(map(float, also_at)) - set(OBJECT_LOGITS.tolist()))
+    stem = on_grid = Path(keep_in or run_dir) / "scores" / name
     if beyond_grid:
-        name += f"-{hashlib.sha256(json.dumps(beyond_grid).encode()).hexdigest()[:8]}"
-    stem = Path(keep_in or run_dir) / "scores" / name
+        stem = on_grid.with_name(f"{name}-{hashlib.sha256(json.dumps(beyond_grid).encode()).hexdigest()[:8]}")
     kept = load_scores(stem)
     if kept:
         reused = f"{split}, TTA {predictor.settings.tta}: scores of {kept.info['date']} reused"
         print(f"{reused}; weights, data and predictor settings are the same")
         return kept
-    scores = run_pass(predictor, cfg, root, tiles, split, beyond_grid)
+    earlier = load_scores(on_grid) if beyond_grid else None
+    if earlier:
+        scores = count_further(predictor, cfg, root, tiles, earlier, beyond_grid)
+    else:
+        scores = run_pass(predictor, cfg, root, tiles, split, sorted([*OBJECT_LOGITS, *beyond_grid]))
     scores.histogram.save(stem.with_suffix(".pixels.npz"))
     scores.objects.save(stem.with_suffix(".objects.npz"))
     write_json(stem.with_suffix(".json"), scores.info)

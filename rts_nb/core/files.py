@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['QUERY', 'GDAL_PREFIXES', 'RAW_FILE_VRT', 'RTSError', 'DataError', 'ConfigError', 'RunError', 'first_line',
-           'project_root', 'is_virtual', 'resolve', 'file_of', 'printable', 'absolute_path', 'is_url', 'without_query',
-           'url_note', 'show_path', 'is_there', 'typed_path', 'lookup_note', 'find_input', 'read_umask', 'apply_umask',
-           'atomic', 'finite_or_null', 'null_as_nan', 'write_json', 'read_virtual_bytes', 'read_text', 'read_json',
-           'checksum', 'digest']
+           'folders_above_package', 'project_root', 'is_virtual', 'resolve', 'file_of', 'printable', 'absolute_path',
+           'is_url', 'without_query', 'url_note', 'show_path', 'is_there', 'typed_path', 'lookup_note', 'find_input',
+           'read_umask', 'apply_umask', 'atomic', 'finite_or_null', 'null_as_nan', 'write_json', 'read_virtual_bytes',
+           'read_text', 'read_json', 'checksum', 'digest']
 
 # %% ../../nbs/core/00_files.ipynb #9c0e1f44
 import contextlib
+import functools
 import glob
 import hashlib
 import html
+import itertools
 import json
 import math
 import os
@@ -56,15 +58,19 @@ def first_line(error: BaseException) -> str:
     return QUERY.sub(r"\1", line)
 
 # %% ../../nbs/core/00_files.ipynb #8002b773
+@functools.cache
+def folders_above_package() -> tuple[Path, ...]:
+    "The folders above this module, with links followed once: every path of a tile asks for them. None in a notebook."
+    return tuple(Path(__file__).resolve().parents) if "__file__" in globals() else ()
+
+
 def project_root() -> Path:
     "The folder with settings.ini, above this package or at or above the current folder; else the current folder."
-    candidates = [Path.cwd(), *Path.cwd().parents]
-    if "__file__" in globals():
-        candidates = [*Path(__file__).resolve().parents, *candidates]
-    for folder in candidates:
+    here = Path.cwd()
+    for folder in itertools.chain(folders_above_package(), [here], here.parents):
         if (folder / "settings.ini").exists() and (folder / "nbs").is_dir():
             return folder
-    return Path.cwd()
+    return here
 
 # %% ../../nbs/core/00_files.ipynb #cac4fbc1
 def is_virtual(path: str | os.PathLike) -> bool:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['THRESHOLD_ARRAYS', 'ROW_PREFIX', 'TILE_ARRAYS', 'PIECE_ARRAYS', 'ObjectTable', 'checked_maps', 'count_maps',
-           'same_but_for_thresholds', 'add_tables', 'join_thresholds', 'pack_pieces', 'unpack_pieces', 'pack_rows',
-           'unpack_rows', 'save_table', 'load_table']
+           'same_but_for_thresholds', 'add_tables', 'join_thresholds', 'reaching_tiles', 'without_detections',
+           'join_reaching', 'pack_pieces', 'unpack_pieces', 'pack_rows', 'unpack_rows', 'save_table', 'load_table']
 
 # %% ../../nbs/scores/10_object_table.ipynb #f6d9f446
 import json
@@ -144,6 +144,40 @@ def join_thresholds(first: ObjectTable, second: ObjectTable):
         rows.append(of_b._replace(threshold=place[of_b.threshold + n].astype(np.int16)))
         out.tiles.append(a._replace(rows=join_rows(rows, len(out.grid.areas)), **joined))  # type: ignore[arg-type]
     return out
+
+# %% ../../nbs/scores/10_object_table.ipynb #dbe52de9
+def reaching_tiles(table: ObjectTable, logit: float) -> np.ndarray:
+    "Which tiles may have a detection at a logit, by the next lower threshold; all, below the lowest: bool (tiles,)."
+    i = int(np.searchsorted(table.grid.logits, logit, "right")) - 1
+    return np.array([i < 0 or bool(tile.pixels[i].any()) for tile in table.tiles], bool)
+
+
+def without_detections(tile: TileObjects, n_thresholds: int) -> TileObjects:
+    "The counts of a tile that does not reach any of some thresholds."
+    counts = {name: getattr(tile, name) for name in THRESHOLD_ARRAYS}
+    none = {name: np.zeros((n_thresholds, *array.shape[1:]), array.dtype) for name, array in counts.items()}
+    n_objects, _, *rest = tile.found.shape
+    none["found"] = np.zeros((n_objects, n_thresholds, *rest), bool)
+    return tile._replace(rows=join_rows((), rest[0]), **none)  # type: ignore[arg-type]  # a tuple of many types
+
+
+def join_reaching(first: ObjectTable, second: ObjectTable):
+    """The table of `first` at the thresholds of both, where `second` has the tiles that reach its lowest threshold.
+
+    ValueError where `second` lacks one of these, or has a tile that `first` has not."""
+    names, counted = first.table.column("tile_id"), dict(zip(second.table.column("tile_id"), second.tiles, strict=True))
+    reached = reaching_tiles(first, float(second.grid.logits[0]))
+    lacking = {name for name, is_so in zip(names, reached, strict=True) if is_so} - set(counted)
+    if lacking or not set(counted) <= set(names):
+        found = (
+            f"{len(lacking)} tiles that reach these thresholds are missing, {len(set(counted) - set(names))} are new"
+        )
+        raise ValueError(f"{found}; expected all that reach them, and no others than those of the first table")
+    whole, n = second.like(), len(second.grid.logits)
+    whole.table = first.table
+    of_first = zip(names, first.tiles, strict=True)
+    whole.tiles = [counted[name] if name in counted else without_detections(tile, n) for name, tile in of_first]
+    return join_thresholds(first, whole)
 
 # %% ../../nbs/scores/10_object_table.ipynb #9b88add6
 def pack_pieces(tiles: list[TileObjects]) -> dict[str, np.ndarray]:

@@ -9,7 +9,6 @@ __all__ = ['LABELS', 'LAYER', 'VALUE_OF', 'CORRECTION_COLUMNS', 'ORDER', 'change
            'joined_slumps', 'correct', 'corrected_version']
 
 # %% ../../nbs/suspects/04_corrected.ipynb #5c762e44
-import collections
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,11 +40,11 @@ from rts_nb.tiles.layout import (
     tile_path,
     write_raster,
 )
-from ..tiles.next_version import Growth, ParentTiles, read_parent, take_over, version_info
+from ..tiles.next_version import ParentTiles, read_parent, take_over, version_info
 from ..tiles.slumps import SLUMP_COLUMNS, SLUMPS_FILE, known_slumps, longest_on_ground
 from ..tiles.splits import save_splits
 from ..tiles.statistics import finish_dataset
-from ..tiles.versions import check_version, lineage, next_version
+from ..tiles.versions import check_version, next_version
 
 # %% ../../nbs/suspects/04_corrected.ipynb #e76d75a1
 LABELS, LAYER = "corrected_labels.gpkg", "labels"
@@ -258,9 +257,7 @@ def correct(parent: ParentTiles, folder: Path, corrections: gpd.GeoDataFrame, ve
     take_over(parent, folder, ("rgb", "extra", "label") if channels else ("rgb", "label"))
     save_splits(folder, load_splits(parent.root))
     counts, info = counted_corrections(corrections, changed), dataset_info(parent.root)
-    no_places = gpd.GeoDataFrame(dict(source=[], map=[]), geometry=[], crs=CRS)
-    usual = version_info(parent, Growth(no_places, version, seed, collections.Counter()), [], channels)
-    made = usual | lineage(version, parent.root, dict(corrected_labels=counts))
+    made = version_info(parent, version, channels, dict(corrected_labels=counts))
     report = info.get("report", {}) | {f"corrected labels, {word}": n for word, n in counts.items()}
     finish_dataset(folder, parent.size, info.get("source", "tiles"), seed, list(channels), report, made)
 

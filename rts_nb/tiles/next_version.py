@@ -13,7 +13,7 @@ __all__ = ['NEIGHBOUR_M', 'SQUARE_M', 'LEFT_OUT', 'SEEN_M', 'NO_DATA', 'ParentTi
 import collections
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -305,14 +305,15 @@ def cut_hard_tiles(parent: ParentTiles, folder: Path, source: SceneMosaic, chose
     return rows
 
 
-def version_info(parent: ParentTiles, how: Growth, rows: Sequence[TileRow], channels: Sequence[str]) -> dict[str, Any]:
-    "What version.json of the next version says beyond the usual."
+def version_info(
+    parent: ParentTiles, version: str, channels: Sequence[str], added: Mapping[str, Any]
+) -> dict[str, Any]:
+    "What version.json of the next version says beyond the usual; `added`: what it has beyond its parent, by kind."
     usual = ("dataset_version", "tile_size", "source", "extra_channels", "report", "parent", "added")
     info = {key: value for key, value in dataset_info(parent.root).items() if key not in usual}
     if not channels and "imagery" in info:
         info["imagery"] = info["imagery"] | dict(channels={})
-    added = dict(hard_negatives=count_by_map(how.hard, (row.source for row in rows)))
-    return info | lineage(how.version, parent.root, added)
+    return info | lineage(version, parent.root, added)
 
 # %% ../../nbs/tiles/17_next_version.ipynb #928b3719
 def grow(parent: ParentTiles, folder: Path, source: SceneMosaic, chosen: Sequence[HardTile], how: Growth) -> None:
@@ -324,7 +325,8 @@ def grow(parent: ParentTiles, folder: Path, source: SceneMosaic, chosen: Sequenc
     save_splits(folder, inherited_splits(parent.root, {row.region for row in rows}) or {})
     info = dataset_info(parent.root)
     report = info.get("report", {}) | {"hard negative tiles": len(rows)} | dict(how.counts)
-    made = version_info(parent, how, rows, channels)
+    added = dict(hard_negatives=count_by_map(how.hard, (row.source for row in rows)))
+    made = version_info(parent, how.version, channels, added)
     finish_dataset(folder, parent.size, info.get("source", "tiles"), how.seed, channels, report, made)
 
 # %% ../../nbs/tiles/17_next_version.ipynb #75ae64d9

@@ -129,7 +129,8 @@ def _sum_over_tiles(
     batches = [ids[start : start + per_batch] for start in range(0, len(ids), per_batch)]
 
     def count_batch(batch):
-        return count(np.concatenate([read(tile_id) for tile_id in batch], axis=1))
+        tiles = [read(tile_id) for tile_id in batch]
+        return count(tiles[0] if len(tiles) == 1 else np.concatenate(tiles, axis=1))  # no copy of a large tile
 
     unit = f"{per_batch} tiles" if per_batch > 1 else "tile"
     counted = threaded_map(count_batch, batches, desc, unit)
