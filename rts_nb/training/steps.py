@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from ..core.files import RunError
+from ..networks.depthwise import cpu_operations
 from ..networks.operations import gpu_operations
 from ..networks.precision import PRECISIONS
 from ..tiles.loading import normalized_images, sample_seed
@@ -31,7 +32,7 @@ def forward(trainer: Any, batch: dict) -> tuple[torch.Tensor, torch.Tensor]:
     in_half = trainer.precision != "fp32"
     dtype = PRECISIONS[trainer.precision] if in_half else torch.bfloat16
     on_gpu = trainer.device.type == "cuda"
-    operations = gpu_operations(trainer.cfg.reproducibility.deterministic) if on_gpu else contextlib.nullcontext()
+    operations = gpu_operations(trainer.cfg.reproducibility.deterministic) if on_gpu else cpu_operations()
     with torch.autocast(trainer.device.type, dtype, enabled=in_half), operations:
         return trainer.parallel(images), target
 

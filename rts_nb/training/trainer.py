@@ -277,8 +277,8 @@ def network_of(cfg: Config, device: torch.device, world: int, pretrained: bool =
 
 
 def optimizer_of(cfg: Config, model: torch.nn.Module, device: torch.device) -> torch.optim.Optimizer:
-    "AdamW over two groups, encoder and decoder; on a GPU in one kernel, which asks the device nothing."
-    groups, fused = parameter_groups(model), device.type == "cuda" or None
+    "AdamW over two groups, encoder and decoder; in one kernel, which on a GPU asks the device nothing."
+    groups, fused = parameter_groups(model), device.type in ("cuda", "cpu") or None
     return torch.optim.AdamW(groups, lr=cfg.lr.frozen_lr, weight_decay=cfg.optimizer.weight_decay, fused=fused)
 
 
