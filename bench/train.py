@@ -2,6 +2,8 @@
 
 precision      our step (precision auto, channels last) against the plain fp32 step of segmentation-models-pytorch,
                small network and B5
+depthwise      a bare step in bfloat16 as torch computes it, against the same with the package's depthwise gradients:
+               the networks of the public recipe and of the sample
 loop           a step in the loop, loading included, against the bare forward + backward + optimiser step of the same
                network, batch and precision
 extras         a step with average, clipping and counting against the bare one, B5 at 512
@@ -23,6 +25,7 @@ from common import compare, once, peak_mb, print_header, print_verdict, seconds
 
 from rts_nb.core.files import resolve
 from rts_nb.core.jobs import progress, seed_everything
+from rts_nb.networks.depthwise import cpu_operations
 from rts_nb.networks.models import bare_model
 from rts_nb.networks.precision import PRECISIONS, resolve_precision
 from rts_nb.predict.predictor import Predictor
@@ -123,6 +126,28 @@ def bench_precision(folder):
     compare_precision("B5", folder, rounds=5)
 
 
+def compare_depthwise(name, size, batch_size, limit):
+    cfg = load_config(f"configs/{name}.yaml")
+    seed_everything(cfg.seed, cfg.reproducibility.deterministic)
+    model = bare_model(cfg.model.model_copy(update=dict(encoder_weights=None))).train()
+    model = model.to(memory_format=torch.channels_last)
+    images = torch.randn(batch_size, 3, size, size).to(memory_format=torch.channels_last)
+    batch = dict(image=images, target=(torch.rand(batch_size, 1, size, size) < 0.1).float())
+    step = functools.partial(bare_step, model, cfg.loss.build(), torch.optim.AdamW(model.parameters()), batch, "bf16")
+
+    def with_ours():
+        with cpu_operations():
+            step()
+
+    measured = compare(lambda: seconds(step), lambda: seconds(with_ours), rounds=11)
+    print_verdict(f"step by torch's gradients / by ours, bfloat16, {name}", measured, limit, at_most=False)
+
+
+def bench_depthwise(folder):
+    compare_depthwise("public", 160, 8, limit=1.1)
+    compare_depthwise("sample", 128, 16, limit=1.0)
+
+
 def compare_loop(which, folder, rounds=5):
     cfg = config(which, tiles_of(which, folder))
     trainer = trainer_of(cfg)
@@ -206,6 +231,7 @@ def bench_scores(folder):
 
 ROWS = {
     "precision": bench_precision,
+    "depthwise": bench_depthwise,
     "loop": bench_loop,
     "extras": bench_extras,
     "memory": bench_memory,
