@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['ordered_records', 'indices', 'has_data_at', 'centres', 'SceneGround', 'owned_km2', 'logits_of_values',
            'add_owned_area', 'owned_shape', 'connected_pieces', 'piece_letters', 'meets_others', 'Piece',
-           'owned_pieces', 'piece_rows', 'with_nodata', 'owned_detections', 'SceneShare', 'map_ground', 'own_ground']
+           'owned_pieces', 'statistics_of_cut', 'piece_rows', 'with_nodata', 'owned_detections', 'SceneShare',
+           'map_ground', 'own_ground']
 
 # %% ../../nbs/mapping/07_ground.ipynb #fdef2bf2
 import os
@@ -258,37 +259,42 @@ def owned_pieces(ground: SceneGround, name: str, rows: Sequence[dict]) -> Iterat
             yield Piece(row, piece, number)
 
 # %% ../../nbs/mapping/07_ground.ipynb #09f6ac5d
-def piece_rows(ground: SceneGround, name: str, pieces: Sequence[Piece], probability) -> list[dict]:
-    "The rows of pieces; `probability` is the scene's open raster."
-    mask = ground.masks[name]
+def statistics_of_cut(pieces: Sequence[Piece], probability: str | os.PathLike) -> dict:
+    "The statistics of the pieces that are cut, in a raster that is opened only for them."
     cut = [piece.shape for piece in pieces if piece.number is not None]
-    found = polygon_statistics(cut, probability) if cut else {}
+    if not cut:
+        return {}
+    with rasterio.open(probability) as raster:
+        return polygon_statistics(cut, raster)
+
+
+def piece_rows(ground: SceneGround, name: str, own, pieces: Sequence[Piece], found: dict) -> list[dict]:
+    "The rows of pieces; `own` is the scene's open mask, `found` of statistics_of_cut."
+    mask = ground.masks[name]
     rows, k = [], 0
-    with rasterio.open(mask.path) as own:
-        for piece in pieces:
-            row = dict(piece.parent)
-            if piece.number is not None:
-                row |= pixel_columns(piece.shape, mask.transform.to_shapely())
-                row["rts_id"] = f"{row['rts_id']}-{piece_letters(piece.number)}"
-                row |= statistic_columns(found, k, row["area_m2"])
-                k += 1
-            if row["cut_by"]:
-                row["cut_by"] = cut_by(piece.shape, own, lambda window: ground.shown(name, window, earlier=False))
-            rows.append(row)
+    for piece in pieces:
+        row = dict(piece.parent)
+        if piece.number is not None:
+            row |= pixel_columns(piece.shape, mask.transform.to_shapely())
+            row["rts_id"] = f"{row['rts_id']}-{piece_letters(piece.number)}"
+            row |= statistic_columns(found, k, row["area_m2"])
+            k += 1
+        if row["cut_by"]:
+            row["cut_by"] = cut_by(piece.shape, own, lambda window: ground.shown(name, window, earlier=False))
+        rows.append(row)
     return rows
 
 # %% ../../nbs/mapping/07_ground.ipynb #37f7fa46
-def with_nodata(ground: SceneGround, name: str, rows: Sequence[dict]) -> list[dict]:
-    "The rows with `nodata_frac` counted anew where other scenes may show what is around a detection."
+def with_nodata(ground: SceneGround, name: str, own, rows: Sequence[dict]) -> list[dict]:
+    "The rows with `nodata_frac` counted anew where others may show what is around; `own` is the scene's open mask."
     to_pixels, counted = (~ground.masks[name].transform).to_shapely(), []
-    with rasterio.open(ground.masks[name].path) as own:
-        for row in rows:
-            around = shapely.box(*row["pixels"].bounds).buffer(SURROUND_M, cap_style="square", join_style="mitre")
-            if ground.others(name, around, earlier=False):
-                shape = shapely.affinity.affine_transform(row["pixels"], to_pixels)
-                share = nodata_share(shape, own, lambda window: ground.shown(name, window, earlier=False))
-                row = row | dict(nodata_frac=share)
-            counted.append(row)
+    for row in rows:
+        around = shapely.box(*row["pixels"].bounds).buffer(SURROUND_M, cap_style="square", join_style="mitre")
+        if ground.others(name, around, earlier=False):
+            shape = shapely.affinity.affine_transform(row["pixels"], to_pixels)
+            share = nodata_share(shape, own, lambda window: ground.shown(name, window, earlier=False))
+            row = row | dict(nodata_frac=share)
+        counted.append(row)
     return counted
 
 # %% ../../nbs/mapping/07_ground.ipynb #24ecac5c
@@ -310,14 +316,15 @@ def owned_detections(
         return layer
     found: dict[str, list[dict]] = {}
     met = [row for row, is_so in zip(rows, is_met, strict=True) if is_so]
-    with rasterio.open(probability) as raster:
-        pieces = list(owned_pieces(ground, name, met))
-        for piece, row in zip(pieces, piece_rows(ground, name, pieces, raster), strict=True):
+    pieces = list(owned_pieces(ground, name, met))
+    of_cut = statistics_of_cut(pieces, probability)
+    with rasterio.open(ground.masks[name].path) as own:
+        for piece, row in zip(pieces, piece_rows(ground, name, own, pieces, of_cut), strict=True):
             found.setdefault(piece.parent["rts_id"], []).append(row)
-    kept: list[dict] = []
-    for row, is_so in zip(rows, is_met, strict=True):
-        kept += found.get(row["rts_id"], []) if is_so else [row]
-    kept = with_nodata(ground, name, kept)
+        kept: list[dict] = []
+        for row, is_so in zip(rows, is_met, strict=True):
+            kept += found.get(row["rts_id"], []) if is_so else [row]
+        kept = with_nodata(ground, name, own, kept)
     if [row["rts_id"] for row in kept] == layer["rts_id"].tolist():  # all are whole
         return layer.assign(**{column: [row[column] for row in kept] for column in ("cut_by", "nodata_frac")})
     return scene_layer(kept)
