@@ -80,7 +80,7 @@ def type_in(folder: Path, command: str, environment: dict[str, str]) -> Typed:
 
 def python_example() -> str:
     "README's Python example on a scene of the sample, as a command."
-    pixels = "import rasterio; pixels = rasterio.open('data/field/scenes/scene_0.tif').read()"
+    pixels = "import rasterio; pixels = rasterio.open('data/field-2/scenes/scene_0.tif').read()"
     shown = "print('logits', logits.dtype, logits.shape)"
     return "\n".join([".venv/bin/python - <<'END'", pixels, *code_block("python"), shown, "END"])
 
