@@ -200,7 +200,7 @@ def slope_cells(row: dict) -> list[str]:
     return [
         row["row"],
         f"{points} {row['against']} ({row['unit']})",
-        f"{row['slope']:.2f}",
+        f"{row['slope']:z.2f}",
         wanted(row),
         status_of(row),
     ]
