@@ -77,8 +77,11 @@ demo: $(STAMP) ## sample data, training, calibration, map and its review, with e
 	$(PAPERMILL) nbs/30_calibrate.ipynb "$(RUN)"/notebooks/30_calibrate.ipynb -p run_dir "$(RUN)" -p evaluate true -p compare none
 	$(PAPERMILL) nbs/40_infer.ipynb "$(RUN)"/notebooks/40_infer.ipynb -p model_dir "$(RUN)" -p out_dir "$(RUN)"/map
 	$(PAPERMILL) nbs/45_review.ipynb "$(RUN)"/notebooks/45_review.ipynb -p map_dir "$(RUN)"/map
-	python -m rts_nb.train --collect "$(RUN)" & collecting=$$!; \
-	$(PAGES) "$(RUN)"/notebooks && python -m rts_nb.experiments.index "$(RUN)" >/dev/null && wait $$collecting
+	python -m rts_nb.train --collect "$(RUN)" &
+	collecting=$$!
+	$(PAGES) "$(RUN)"/notebooks
+	python -m rts_nb.experiments.index "$(RUN)" >/dev/null
+	wait $$collecting
 	echo "Done. Open this page: $(RUN)/index.html"
 
 # The number of folds of a config, and the folder of its runs.
