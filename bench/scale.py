@@ -325,9 +325,10 @@ def main():
         example = real_scene(Path(place) / "example")
         found: dict = dict(machine=f"{processor()}, {os.cpu_count()} cores", beside=given.beside, maps=[], merged=[])
         kinds = ((measure_merge, given.merged, "merged"), (measure, given.scenes, "maps"))
-        for take, n, kind in [(take, n, kind) for take, sizes, kind in kinds for n in sorted(sizes)]:
-            found[kind].append(take(n, *example, Path(place)))
-            write_page(found)  # also of what is there before the largest map is finished
+        for take, sizes, kind in kinds:
+            for n in sorted(sizes):
+                found[kind].append(take(n, *example, Path(place)))
+                write_page(found)  # also of what is there before the largest map is finished
 
 
 if __name__ == "__main__":
