@@ -130,7 +130,7 @@ def at_chosen(scores: Scores, source: Callable[..., Scores], promised: dict[str,
 
 def cost_of_calibration(started: float, cfg: Config) -> dict[str, float]:
     "Seconds since `started` and their price."
-    seconds = time.time() - started
+    seconds = time.monotonic() - started
     return dict(seconds=round(seconds, 2), usd=round(seconds / 3600 * cfg.cost.hourly_usd, 4))
 
 # %% ../nbs/30_calibrate.ipynb #6b3012bf
@@ -238,7 +238,7 @@ def calibrate(
     settings = {name: value for name, value in dict(tta=tta, scales=scales).items() if value}
     predictor = Predictor.from_dir(folder, **settings)
     check_shift(prior_shift_to, cfg.validation.ratios)
-    started = time.time()
+    started = time.monotonic()
     with lock_run(folder, "calibrate", wait=True):
         source = score_source(predictor, cfg, folder)
         scores = source()

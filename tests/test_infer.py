@@ -16,12 +16,21 @@ import pytest
 import rasterio
 from programs import cells_of, last_line, outputs_of, papermill, read_json
 from rasterio.transform import from_origin
-from toy_map import PIXEL_M, RASTERS, SIDE, copy_scenes, cut_off, make_place, start_map, unfinished_files
+from toy_map import (
+    PIXEL_M,
+    RASTERS,
+    SIDE,
+    assert_whole_rasters,
+    copy_scenes,
+    cut_off,
+    make_place,
+    start_map,
+    unfinished_files,
+)
 
 from rts_nb.core.files import write_json
 from rts_nb.infer import infer
 from rts_nb.mapping.examples import map_digests
-from rts_nb.mapping.rasters import cog_faults
 from rts_nb.mapping.records import read_records
 from rts_nb.mapping.tables import map_results
 from rts_nb.predict.profile import as_line, image_profile
@@ -58,12 +67,6 @@ def seconds(place, whole):
     assert map_digests(out) == map_digests(whole)
     assert "warning: no threshold reaches the target precision" in run.stdout.read()
     return (out / "inference_log.json").stat().st_mtime - start
-
-
-def assert_whole_rasters(folder):
-    "A raster under its final name is whole."
-    faults = {path.name: cog_faults(path) for path in folder.glob("*.tif")}
-    assert not any(faults.values()), faults
 
 
 def test_outputs_are_sound(whole):

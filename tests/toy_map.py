@@ -8,6 +8,7 @@ from programs import ROOT
 from rasterio.transform import from_origin
 
 from rts_nb.mapping.examples import calibrate_example, example_model
+from rts_nb.mapping.rasters import cog_faults
 from rts_nb.tiles.layout import write_raster
 from rts_nb.tiles.sample import paint, palette_of
 
@@ -66,3 +67,9 @@ def cut_off(path):
 def unfinished_files(folder):
     "What a map's folder holds for the time of mapping only."
     return [path for path in folder.rglob(".*") if path.name != ".lock"]
+
+
+def assert_whole_rasters(folder):
+    "A raster under its final name is whole."
+    faults = {path.name: cog_faults(path) for path in folder.glob("*.tif")}
+    assert not any(faults.values()), faults

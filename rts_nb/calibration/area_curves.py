@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import brentq, minimize
 
+from ..core.jobs import one_blas_thread
 from ..scores.bins import BIN_MIDS, COARSE
 from ..scores.histogram import ScoreHistogram
 from ..scores.pixels import sigmoid
@@ -74,7 +75,8 @@ def area_curve_entry(histogram: ScoreHistogram, ratio: float, n=N_AREA_CURVES, s
 
 def area_curves(histogram: ScoreHistogram, ratios: Sequence[int]) -> dict[str, dict[str, Any]]:
     "The entries of all ratios, by ratio as text."
-    return {str(ratio): area_curve_entry(histogram, ratio) for ratio in ratios}
+    with one_blas_thread():
+        return {str(ratio): area_curve_entry(histogram, ratio) for ratio in ratios}
 
 # %% ../../nbs/calibration/05_area_curves.ipynb #d3844d42
 def transferred_area_curves(

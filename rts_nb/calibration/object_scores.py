@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import brentq, minimize
 
+from ..core.jobs import one_blas_thread
 from ..scores.counts import counted_area, counted_threshold, object_weights
 from ..scores.object_table import ObjectTable
 from ..scores.objects import is_large_enough
@@ -109,12 +110,13 @@ def fit_object_scores(
     if entry["precision_of"] == "objects":
         shift = with_mean(best, found.features, weights, entry["precision"]) - best
     low, high = [], []
-    for times in bootstrap_weights(table.table, n, rng, of_tiles > 0):
-        again = times[found.tile] * weights
-        unseen = rng.integers(len(found.tile))  # where the false detection that was not seen might have been
-        more = np.concatenate([found.features, found.features[[unseen]]]), np.append(found.is_true, False)
-        high.append(fit_curve(found.features, found.is_true, again) + shift)
-        low.append(fit_curve(*more, np.append(again, heaviest)) + shift)
+    with one_blas_thread():
+        for times in bootstrap_weights(table.table, n, rng, of_tiles > 0):
+            again = times[found.tile] * weights
+            unseen = rng.integers(len(found.tile))  # where the false detection that was not seen might have been
+            more = np.concatenate([found.features, found.features[[unseen]]]), np.append(found.is_true, False)
+            high.append(fit_curve(found.features, found.is_true, again) + shift)
+            low.append(fit_curve(*more, np.append(again, heaviest)) + shift)
     return dict(
         coefficients=(best + shift).round(6).tolist(),
         low=np.round(low, 4).tolist(),

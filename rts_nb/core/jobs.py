@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PROGRESS_LINE', 'PAPERMILL_NAMES', 'BOOLEANS', 'MEANINGS', 'HASH_SEED_AND_WORKSPACE', 'ProgressLines', 'in_notebook',
-           'progress', 'print_line', 'forgiving_output', 'ordered_map', 'threaded_map', 'assigned_names',
-           'parameter_types', 'parameters_cell', 'as_type', 'convert_parameter', 'check_names', 'check_parameters',
-           'seed_everything', 'unset_seeds', 'rank_and_world']
+           'progress', 'print_line', 'forgiving_output', 'ordered_map', 'threaded_map', 'one_blas_thread',
+           'assigned_names', 'parameter_types', 'parameters_cell', 'as_type', 'convert_parameter', 'check_names',
+           'check_parameters', 'seed_everything', 'unset_seeds', 'rank_and_world']
 
 # %% ../../nbs/core/01_jobs.ipynb #0c1a11e5
 import ast
@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from .files import ConfigError
@@ -110,6 +111,11 @@ def threaded_map(function: Callable, items: list, desc="", unit="tile", workers:
         for result in ordered_map(function, (item for item in items), workers, ahead=4 * workers):
             yield result
             bar.update()
+
+# %% ../../nbs/core/01_jobs.ipynb #9f809447
+def one_blas_thread() -> contextlib.AbstractContextManager:
+    "For a `with` block around small fits: BLAS computes in one thread, and as before afterwards."
+    return threadpool_limits(1, user_api="blas")
 
 # %% ../../nbs/core/01_jobs.ipynb #34f22e94
 PAPERMILL_NAMES = ("PAPERMILL_INPUT_PATH", "PAPERMILL_OUTPUT_PATH")  # injected by papermill --inject-paths

@@ -29,7 +29,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from ..calibration.thresholds import operating_point
-from ..core.disks import check_on_disk
+from ..core.disks import MAKE_ROOM, check_on_disk, read_fault
 from ..core.files import DataError, RunError, digest, read_json, resolve, show_path
 from ..predict.ensemble import ENSEMBLE_FILE, is_ensemble
 from ..predict.predictor import imagery_of_run
@@ -245,7 +245,7 @@ def explain_write_errors(out: Path, what: str) -> Iterator[None]:
     except WRITE_ERRORS as e:
         reason = one_line(str(e.__cause__ or e))
         found = f"{show_path(out)}: {what} could not be written ({reason})"
-        raise RunError(f"{found}; finished scenes are kept, make room and run again to go on") from None
+        raise RunError(f"{found}; finished scenes are kept, {MAKE_ROOM} and run again to go on") from None
 
 # %% ../../nbs/mapping/00_folder.ipynb #59c81698
 READ_ERRORS = (*WRITE_ERRORS, CPLE_BaseError, ProjError, UnicodeError)
@@ -257,7 +257,7 @@ def explain_unreadable(path: str | os.PathLike) -> Iterator[None]:
     try:
         yield
     except READ_ERRORS as e:
-        reason = one_line(str(e.__cause__ or e)) or type(e).__name__
+        reason = read_fault(path) or one_line(str(e.__cause__ or e)) or type(e).__name__
         raise DataError(
             f"{show_path(path)} cannot be read ({reason}); is the file complete, and its CRS right?"
         ) from None

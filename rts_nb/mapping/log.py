@@ -50,11 +50,11 @@ class MapClock:
     "Adds up the wall time that a map takes beside its scenes."
 
     def __init__(self) -> None:
-        self.last = time.time()
+        self.last = time.monotonic()
 
     def skip(self) -> float:
         "Seconds since the last call, which are not added."
-        since, self.last = self.last, time.time()
+        since, self.last = self.last, time.monotonic()
         return self.last - since
 
     def add(self, out: Path, seconds=0.0) -> float:

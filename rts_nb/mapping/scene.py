@@ -41,12 +41,12 @@ class Meter:
     "Divides wall time among scenes that overlap, so that their seconds add up to it."
 
     def __init__(self) -> None:
-        self.last, self.lock = time.time(), threading.Lock()
+        self.last, self.lock = time.monotonic(), threading.Lock()
 
     def take(self) -> float:
         "Seconds since they were last taken."
         with self.lock:
-            since, self.last = self.last, time.time()
+            since, self.last = self.last, time.monotonic()
             return self.last - since
 
 # %% ../../nbs/mapping/09_scene.ipynb #f13197e5

@@ -14,6 +14,7 @@ import numpy as np
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from ..core.disks import read_fault
 from ..core.files import DataError, first_line, show_path
 from ..tiles.reading import OpenScene
 
@@ -71,7 +72,7 @@ def read_rows(src: OpenScene, path, columns: tuple[int, int], top: int, bottom: 
         return src.read(Window(left, top, right - left, bottom - top))
     except RasterioError as error:
         rows = f"rows {top} to {bottom - 1} of {src.height}"
-        reason = first_line(error)
+        reason = read_fault(path) or first_line(error)
         raise DataError(f"{show_path(path)}: {rows} cannot be read ({reason}); is the file complete?") from None
 
 # %% ../../nbs/predict/01_windows.ipynb #3e0fe70d

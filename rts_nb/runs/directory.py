@@ -22,7 +22,7 @@ import pandas as pd
 import torch
 from filelock import FileLock, Timeout
 
-from ..core.disks import check_on_disk
+from ..core.disks import check_on_disk, explain_disk_errors
 from ..core.files import ConfigError, DataError, RunError, null_as_nan, read_json, resolve, show_path
 from ..data import prepare
 from ..settings.config import Config, load_config
@@ -60,14 +60,18 @@ def acquire(lock: FileLock, run_dir: Path, holder: Path, wait: bool) -> None:
 # %% ../../nbs/runs/01_directory.ipynb #92ceccbd
 @contextlib.contextmanager
 def lock_run(run_dir: str | os.PathLike, by="train", wait=False) -> Iterator[Path]:
-    "Holds a run directory for this process. RunError if it cannot be written or another process trains there."
+    """Holds a run directory for this process.
+
+    RunError if it cannot be written, another process trains there, or its disk fails while it is held.
+    """
     folder = Path(run_dir)
     check_writable(folder)
     lock, holder = FileLock(f"{folder}/.lock"), folder / ".holder"
     acquire(lock, folder, holder, wait)
     try:
-        holder.write_text(f"{by} (process {os.getpid()} on {platform.node()})", encoding="utf-8")
-        yield folder
+        with explain_disk_errors(folder):
+            holder.write_text(f"{by} (process {os.getpid()} on {platform.node()})", encoding="utf-8")
+            yield folder
     finally:
         holder.unlink(missing_ok=True)
         lock.release()

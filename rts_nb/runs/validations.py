@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.disks import MAKE_ROOM
 from ..core.files import RunError, show_path
 from ..scores.counts import ObjectCounts
 from ..scores.histogram import ScoreHistogram
@@ -35,7 +36,7 @@ def save_validation(histogram: ScoreHistogram, run_dir: str | os.PathLike, epoch
         select_tiles(histogram, np.ones(len(histogram.table), bool)).save(path)
     except OSError as e:
         found = f"scores of a validation, {show_path(path)}, cannot be written ({e.strerror or e})"
-        raise RunError(f"{found}; make room, and the same command resumes from the last checkpoint") from None
+        raise RunError(f"{found}; {MAKE_ROOM}, and the same command resumes from the last checkpoint") from None
 
 
 def stored_validations(run_dir: str | os.PathLike) -> dict[int, Path]:

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PITCH_M', 'REGION_PITCH_M', 'FLOOR_SHARE', 'FLOOR', 'OTHERS', 'MOST_SLUMPS', 'ROOM', 'SHARES', 'BATCH',
-           'SCENE_HEIGHT', 'SCENE_WIDTH', 'SCENE_OVERLAP', 'grid_of_region', 'background_tile', 'paint_within',
-           'slump_places', 'slump_tile', 'RegionPlan', 'plan_regions', 'TileBatch', 'plan_batches', 'paint_one',
-           'paint_batch', 'paint_tiles', 'rows_of_region', 'write_neighbours', 'make_field_sample']
+           'SCENE_HEIGHT', 'SCENE_WIDTH', 'SCENE_OVERLAP', 'grid_of_region', 'background_tile', 'slump_places',
+           'slump_tile', 'RegionPlan', 'plan_regions', 'TileBatch', 'plan_batches', 'paint_one', 'paint_batch',
+           'paint_tiles', 'rows_of_region', 'write_neighbours', 'make_field_sample']
 
 # %% ../../nbs/tiles/04_field_sample.ipynb #4da7bd51
 import itertools
@@ -33,14 +33,12 @@ from rts_nb.tiles.layout import (
     write_tile,
 )
 from rts_nb.tiles.sample import (
-    Ellipse,
     Landscape,
     paint_lookalike,
-    paint_slump,
+    paint_within,
     palette_of,
     rgb_of,
     sample_tile,
-    slump_size,
     spread_evenly,
 )
 from .splits import choose_splits, label_counts, summary_of
@@ -77,13 +75,6 @@ def background_tile(rng: np.random.Generator, palette: dict, tile_size: int) -> 
 # %% ../../nbs/tiles/04_field_sample.ipynb #a22bb610
 MOST_SLUMPS = 4  # in a positive tile
 ROOM = 0.19  # the longest half axis of a slump that has neighbours, as a share of a tile's side
-
-
-def paint_within(land: Landscape, centre: np.ndarray, room: float) -> None:
-    "Paints a slump whose longest half axis is at most `room` (pixels)."
-    length, width = slump_size(land.rng)
-    shrink = min(1, room / length)
-    paint_slump(land, Ellipse(centre, length * shrink, width * shrink, land.rng.uniform(0, 2 * np.pi)))
 
 
 def slump_places(rng: np.random.Generator, n: int, size: int) -> list[tuple[np.ndarray, float]]:

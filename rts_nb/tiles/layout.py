@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['CRS', 'EXTRA_CHANNELS', 'IGNORE', 'FOLDERS', 'SPLITS', 'VERSION', 'Percent', 'METADATA_COLUMNS', 'tile_path',
-           'DataConfig', 'write_raster', 'write_tile', 'is_written', 'gdal_env', 'read_raster', 'no_data_pixels',
-           'read_rgb', 'read_tile', 'pixel_size', 'check_info', 'dataset_info', 'dataset_version', 'file_stems',
-           'load_splits', 'TileRow', 'write_metadata', 'read_metadata', 'extra_of', 'block_of', 'load_tiles',
-           'lock_preparation', 'prepared_folder', 'show_tile']
+           'DataConfig', 'write_raster', 'write_tile', 'is_written', 'gdal_env', 'explain_damage', 'read_raster',
+           'no_data_pixels', 'read_rgb', 'read_tile', 'pixel_size', 'check_info', 'dataset_info', 'dataset_version',
+           'file_stems', 'load_splits', 'TileRow', 'write_metadata', 'read_metadata', 'extra_of', 'block_of',
+           'load_tiles', 'lock_preparation', 'prepared_folder', 'show_tile']
 
 # %% ../../nbs/tiles/00_layout.ipynb #8388abe5
 import contextlib
@@ -27,7 +27,7 @@ from filelock import FileLock
 from pyproj import Transformer
 from rasterio.enums import MaskFlags
 
-from ..core.disks import check_on_disk
+from ..core.disks import check_on_disk, read_fault
 from ..core.files import DataError, atomic, file_of, first_line, is_virtual, resolve, show_path
 from ..core.section import Section, parse_scalar, parse_yaml_text
 from ..core.tables import parse_table, read_dataset_text, read_parsed
@@ -134,17 +134,24 @@ def gdal_env() -> rasterio.Env:
     return rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
 
 # %% ../../nbs/tiles/00_layout.ipynb #e5569f83
+@contextlib.contextmanager
+def explain_damage(path: str | os.PathLike) -> Iterator[None]:
+    "DataError naming a raster of a tile, in place of what GDAL raises where it is missing or damaged."
+    try:
+        yield
+    except (rasterio.errors.RasterioError, IndexError) as e:
+        way_out = "restore the file or take the tile out of metadata.csv"
+        reason = read_fault(path) or first_line(e)
+        raise DataError(f"{show_path(path)}: cannot be read ({reason}); {way_out}") from None
+
+
 def read_raster(
     path: str | os.PathLike,
     bands: int | list[int] | None = None,  # numbers from 1; None reads all
 ) -> np.ndarray:
     "The bands (k, H, W) of a raster, or (H, W) for a single number; DataError if it is missing or damaged."
-    try:
-        with gdal_env(), rasterio.open(path) as f:
-            return f.read(bands)
-    except (rasterio.errors.RasterioError, IndexError) as e:
-        way_out = "restore the file or take the tile out of metadata.csv"
-        raise DataError(f"{show_path(path)}: cannot be read ({first_line(e)}); {way_out}") from None
+    with explain_damage(path), gdal_env(), rasterio.open(path) as f:
+        return f.read(bands)
 
 # %% ../../nbs/tiles/00_layout.ipynb #e3981b2c
 def no_data_pixels(
@@ -166,13 +173,9 @@ def no_data_pixels(
 def read_rgb(root: str | os.PathLike, tile_id: str) -> tuple[np.ndarray, np.ndarray]:
     "An image (3, H, W), 0 where it has no data, and where that is, (H, W) bool; DataError if it cannot be read."
     path = tile_path(root, "rgb", tile_id)
-    try:
-        with gdal_env(), rasterio.open(path) as f:
-            rgb = f.read()
-            no_data = no_data_pixels(f, rgb)
-    except rasterio.errors.RasterioError as e:
-        way_out = "restore the file or take the tile out of metadata.csv"
-        raise DataError(f"{show_path(path)}: cannot be read ({first_line(e)}); {way_out}") from None
+    with explain_damage(path), gdal_env(), rasterio.open(path) as f:
+        rgb = f.read()
+        no_data = no_data_pixels(f, rgb)
     if no_data.any():
         rgb[:, no_data] = 0
     return rgb, no_data

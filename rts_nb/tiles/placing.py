@@ -21,6 +21,7 @@ import shapely
 from rasterio.errors import RasterioError
 from rasterio.windows import Window
 
+from ..core.disks import read_fault
 from ..core.files import ConfigError, DataError, first_line, resolve, show_path
 from ..core.jobs import progress
 from ..core.section import Fraction, Section, parse_options
@@ -322,7 +323,8 @@ def explain_read_errors(path: str) -> Iterator[None]:
     try:
         yield
     except RasterioError as error:
-        raise DataError(f"{show_path(path)} cannot be read ({first_line(error)}); is the file complete?") from None
+        reason = read_fault(path) or first_line(error)
+        raise DataError(f"{show_path(path)} cannot be read ({reason}); is the file complete?") from None
 
 # %% ../../nbs/tiles/11_placing.ipynb #43ffea5f
 def _scene_parts(mosaic_of: SceneMosaic, grid: Grid) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -6,8 +6,8 @@
 __all__ = ['RASTER_SUFFIXES', 'DERIVED', 'USABLE_DATA_MASK', 'SIDECAR', 'SAME_SIZE', 'RESAMPLED', 'is_usable_data_mask',
            'is_hidden_or_folder', 'sidecars_of', 'is_sidecar', 'list_rasters', 'scene_files', 'Scene', 'split_numbers',
            'band_numbers', 'named_mask', 'without_masks', 'scene_of', 'has_place_on_earth', 'check_georeference',
-           'open_raster', 'thinned_shape', 'open_cached', 'footprint', 'ground_pixel_m', 'Grid', 'is_on_grid',
-           'PixelSize', 'choose_pixel', 'scene_grid', 'part_of_grid']
+           'words_about', 'open_raster', 'thinned_shape', 'open_cached', 'footprint', 'ground_pixel_m', 'Grid',
+           'is_on_grid', 'PixelSize', 'choose_pixel', 'scene_grid', 'part_of_grid']
 
 # %% ../../nbs/tiles/05_rasters.ipynb #8eb4eae2
 import dataclasses
@@ -31,6 +31,7 @@ from rasterio.coords import BoundingBox
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from shapely.geometry import Polygon
 
+from ..core.disks import read_fault
 from rts_nb.core.files import (
     DataError,
     first_line,
@@ -267,6 +268,13 @@ def check_georeference(src, path):
     raise DataError(f"{show_path(path)} has no georeference ({found}); {way_out}")
 
 # %% ../../nbs/tiles/05_rasters.ipynb #b7c28cfd
+def words_about(path: str | os.PathLike, message: str) -> str:
+    "What GDAL says of a path, without the path, which is shown before it and may hold a signature."
+    for named in (str(path), without_query(path)):
+        message = message.replace(f"'{named}' not", "it is not").replace(named, "it")
+    return message
+
+
 def open_raster(path: str | os.PathLike):
     "An open, georeferenced raster that the caller closes; DataError naming it if it cannot be opened or has no place."
     try:
@@ -274,12 +282,15 @@ def open_raster(path: str | os.PathLike):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             src = rasterio.open(path)
     except RasterioError as error:
-        reason = first_line(error).replace(str(path), "it").replace(without_query(path), "it")
+        reason = read_fault(path) or words_about(path, first_line(error))
         raise DataError(f"{show_path(path)} cannot be opened as a raster ({reason})") from None
     try:
         check_georeference(src, path)
     except DataError:
         src.close()
+        fault = read_fault(path)
+        if fault:
+            raise DataError(f"{show_path(path)} cannot be opened as a raster ({fault})") from None
         raise
     return src
 

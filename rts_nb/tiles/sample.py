@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['GROUND', 'EXTRA_STEPS', 'fractal_filter', 'fractal', 'Ellipse', 'Landscape', 'palette_of', 'paint_slump',
-           'paint_river', 'paint_lake', 'paint_shadow', 'slump_size', 'paint_lookalike', 'rgb_of', 'extra_bands_of',
-           'paint', 'sample_tile', 'spread_evenly', 'make_sample']
+           'paint_river', 'paint_lake', 'paint_shadow', 'slump_size', 'paint_within', 'paint_lookalike', 'rgb_of',
+           'extra_bands_of', 'paint', 'sample_tile', 'spread_evenly', 'make_sample']
 
 # %% ../../nbs/tiles/03_sample.ipynb #909ba10d
 import dataclasses
@@ -156,6 +156,13 @@ def slump_size(rng: np.random.Generator, pixel: float = 3.0) -> tuple[float, flo
     ratio = rng.uniform(1.1, 1.8)
     return np.sqrt(area * ratio / np.pi), np.sqrt(area / ratio / np.pi)
 
+
+def paint_within(land: Landscape, centre: np.ndarray, room: float) -> None:
+    "Paints a slump whose longest half axis is at most `room` (pixels)."
+    length, width = slump_size(land.rng)
+    shrink = min(1, room / length)
+    paint_slump(land, Ellipse(centre, length * shrink, width * shrink, land.rng.uniform(0, 2 * np.pi)))
+
 # %% ../../nbs/tiles/03_sample.ipynb #41d540e0
 def paint_lookalike(land: Landscape, kind: int | None = None):
     "Paints a look-alike: a floor without a headwall (0), a river (1), a lake (2) or a shadow (3); None draws one."
@@ -233,9 +240,7 @@ def paint(
         paint_lookalike(land)
     for _ in range(slumps):
         spot = rng.uniform([h * margin, w * margin], [h * (1 - margin), w * (1 - margin)])
-        length, width = slump_size(rng)
-        shrink = min(1, 0.42 * min(h, w) / length)
-        paint_slump(land, Ellipse(spot, length * shrink, width * shrink, rng.uniform(0, 2 * np.pi)))
+        paint_within(land, spot, room=0.42 * min(h, w))
     rgb = rgb_of(land)
     return rgb, extra_bands_of(land), land.label
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from ..core.disks import MAKE_ROOM
 from ..core.files import RunError, atomic, show_path
 from ..networks.precision import resolve_precision
 from ..runs.directory import DamagedCheckpointError, read_checkpoint
@@ -101,7 +102,7 @@ def save_checkpoint(trainer: Any, path: str | os.PathLike) -> None:
     except (OSError, RuntimeError) as e:
         need, free = state_bytes(state) / 2**20, shutil.disk_usage(path.parent).free / 2**20
         room = f"it needs {need:.0f} MiB, {free:.0f} MiB are free"
-        way_out = "an earlier one is untouched: make room, and the same command resumes"
+        way_out = f"an earlier one is untouched: {MAKE_ROOM}, and the same command resumes"
         raise RunError(f"checkpoint {show_path(path)} cannot be written ({disk_error(e)}): {room}; {way_out}") from None
 
 # %% ../../nbs/training/03_checkpoints.ipynb #f7787e1a

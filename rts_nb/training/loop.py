@@ -81,7 +81,7 @@ class WallClock:
     "Gives a trainer the seconds of a run that are neither steps nor validations, those of earlier starts included."
 
     def __init__(self) -> None:
-        self.started = time.time()
+        self.started = time.monotonic()
         self.other_seconds, self.seconds = 0.0, 0.0  # of the starts before this one
 
     def follow(self, progress: Progress) -> None:
@@ -90,7 +90,7 @@ class WallClock:
 
     def update(self, progress: Progress) -> None:
         "Writes the seconds up to now into the progress."
-        of_this_start = time.time() - self.started
+        of_this_start = time.monotonic() - self.started
         progress.other_seconds = self.other_seconds + of_this_start - (progress.seconds - self.seconds)
 
 # %% ../../nbs/training/07_loop.ipynb #dbfc51e3
@@ -123,11 +123,11 @@ def run_epoch(trainer: Trainer, folder: Path, tracker: Tracker, stop: Stop, bar:
         steps = f"step {len(trainer.steps)} of {trainer.steps_by_epoch[trainer.epoch]}"
         stop.asked = stop.asked or "SIGTERM"  # another process was told, this one will be
         stop.now(f" in epoch {trainer.epoch + 1} after {steps}")
-    row, began = epoch_row(trainer), time.time()
+    row, began = epoch_row(trainer), time.monotonic()
     trainer.epoch += 1
     if validated:
         validate_epoch(trainer, folder, tracker)
-    trainer.seconds += time.time() - began
+    trainer.seconds += time.monotonic() - began
     trainer.history.append(row | dict(seconds=trainer.seconds - trainer.began))
     trainer.steps, trainer.began = [], trainer.seconds
     tracker.log_metrics(epoch_metrics(row), trainer.epoch)

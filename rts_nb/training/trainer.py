@@ -109,7 +109,7 @@ def train_epoch(trainer: Any, bar: Any, stop: Any = None) -> bool:
     n = trainer.steps_by_epoch[trainer.epoch]
     sampler = trainer.loader.batch_sampler
     sampler.epoch, sampler.start = trainer.epoch + 1, len(trainer.steps)
-    clock = time.time()
+    clock = time.monotonic()
     trainer.enter_phase()
     if len(trainer.steps) >= n:
         return True
@@ -117,7 +117,7 @@ def train_epoch(trainer: Any, bar: Any, stop: Any = None) -> bool:
         for batch in trainer.loader:
             stop_asked = bool(stop and stop.asked)
             trainer.steps.append(trainer.step(batch, len(trainer.steps), stop_asked))
-            now = time.time()
+            now = time.monotonic()
             trainer.seconds += now - clock
             clock = now
             bar.set_postfix_str(cost_so_far(trainer), refresh=False)
