@@ -7,14 +7,13 @@ __all__ = ['OWN', 'SOURCES', 'complete_dataset', 'prepare', 'parse_scene_options
            'describe_dataset', 'make_sample', 'import_public', 'tile_scenes', 'check_dataset']
 
 # %% ../nbs/00_data.ipynb #44ca8ff6
-import difflib
 import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .core.files import ConfigError, DataError, file_of, is_virtual, resolve, show_path, write_json
+from .core.files import ConfigError, DataError, file_of, is_virtual, nearest_hint, resolve, show_path, write_json
 from .core.section import parse_options
 from .tiles.checks import check_dataset  # noqa: F401 (promised here)
 from .tiles.cutting import tile_scenes
@@ -112,9 +111,7 @@ def parse_scene_options(options: str, way_in: Callable = tile_scenes) -> dict[st
             raise ConfigError(f"{name} is a parameter of this report; give it there and not among the options")
     for name in given:
         if name not in known:
-            similar = difflib.get_close_matches(name, known, 1)
-            way_out = f"did you mean {similar[0]!r}?" if similar else f"it has: {', '.join(known)}"
-            raise ConfigError(f"{way_in.__name__} has no argument {name!r}; {way_out}")
+            raise ConfigError(f"{way_in.__name__} has no argument {name!r}; {nearest_hint(name, known)}")
     return given
 
 

@@ -4,13 +4,14 @@
 
 # %% auto #0
 __all__ = ['QUERY', 'GDAL_PREFIXES', 'RAW_FILE_VRT', 'words_of_worker', 'RTSError', 'DataError', 'ConfigError', 'RunError',
-           'first_line', 'folders_above_package', 'project_root', 'is_virtual', 'resolve', 'file_of', 'printable',
-           'absolute_path', 'is_url', 'without_query', 'url_note', 'show_path', 'is_there', 'typed_path', 'lookup_note',
-           'find_input', 'read_umask', 'apply_umask', 'atomic', 'finite_or_null', 'null_as_nan', 'write_json',
-           'read_virtual_bytes', 'read_text', 'read_json', 'checksum', 'digest']
+           'nearest_hint', 'first_line', 'folders_above_package', 'project_root', 'is_virtual', 'resolve', 'file_of',
+           'printable', 'absolute_path', 'is_url', 'without_query', 'url_note', 'show_path', 'is_there', 'typed_path',
+           'lookup_note', 'find_input', 'read_umask', 'apply_umask', 'atomic', 'finite_or_null', 'null_as_nan',
+           'write_json', 'read_virtual_bytes', 'read_text', 'read_json', 'checksum', 'digest']
 
 # %% ../../nbs/core/00_files.ipynb #9c0e1f44
 import contextlib
+import difflib
 import functools
 import glob
 import hashlib
@@ -23,7 +24,7 @@ import re
 import shutil
 import urllib.parse
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,17 @@ class ConfigError(RTSError):
 
 class RunError(RTSError):
     "A run directory is missing, incomplete, in use or of another kind."
+
+# %% ../../nbs/core/00_files.ipynb #0a3ff1af
+def nearest_hint(
+    name: str,
+    known: Iterable[str],
+    least=0.4,  # similarity of 0 to 1, by difflib
+) -> str:
+    "'did you mean …?', or what there is, for a message about a name that is not known."
+    names = list(known)
+    near = difflib.get_close_matches(name, names, 1, least)
+    return f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names) or 'none'}"
 
 # %% ../../nbs/core/00_files.ipynb #3fda240a
 QUERY = re.compile(r"((?:https?://|/vsi)[^\s'\"?]*)\?[^\s'\"}]*")  # of a URL in a text; it may hold a signature

@@ -12,7 +12,6 @@ __all__ = ['PROGRESS_LINE', 'PAPERMILL_NAMES', 'BOOLEANS', 'MEANINGS', 'HASH_SEE
 import ast
 import collections
 import contextlib
-import difflib
 import math
 import os
 import random
@@ -27,7 +26,7 @@ import torch.distributed as dist
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from .files import ConfigError
+from .files import ConfigError, nearest_hint
 
 # %% ../../nbs/core/01_jobs.ipynb #167bf115
 class ProgressLines:
@@ -224,9 +223,7 @@ def check_names(known: list[str], given: list[str]) -> None:
     for name in given:
         if name in known or name in PAPERMILL_NAMES:
             continue
-        similar = difflib.get_close_matches(name, known, 1)
-        way_out = f"did you mean {similar[0]!r}?" if similar else f"it has: {', '.join(known)}"
-        raise ConfigError(f"parameter {name!r} is not one of this notebook; {way_out}")
+        raise ConfigError(f"parameter {name!r} is not one of this notebook; {nearest_hint(name, known)}")
 
 # %% ../../nbs/core/01_jobs.ipynb #1a80a8c2
 def check_parameters(

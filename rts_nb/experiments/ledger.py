@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ..core.files import RTSError, RunError, first_line, read_json, show_path, write_json
+from ..core.files import RTSError, RunError, first_line, nearest_hint, read_json, show_path, write_json
 from .comparison import TrainedRun, read_trained
 from rts_nb.experiments.gate import (
     FRESH_SEEDS,
@@ -33,7 +33,7 @@ from rts_nb.experiments.gate import (
     seed_evidence,
     what_decides,
 )
-from .plan import Plan, Variant, make_plan, nearest_hint
+from .plan import Plan, Variant, make_plan
 from .seeds import mean_std
 from ..runs.directory import finished
 from ..runs.validations import draw_resamples, resampled_pr_auc

@@ -21,8 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ..core.drawing import text_figure
-from ..core.files import RunError, read_text, show_path
-from .plan import nearest_hint
+from ..core.files import RunError, nearest_hint, read_text, show_path
 from ..settings.config import Config
 from ..settings.places import run_name, runs_root
 

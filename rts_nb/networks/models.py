@@ -9,7 +9,6 @@ __all__ = ['Architecture', 'ARCHITECTURES', 'TIMM', 'Channels', 'DecoderChannels
            'save_weights', 'load_weights']
 
 # %% ../../nbs/networks/01_models.ipynb #a8394bf2
-import difflib
 import functools
 import os
 from pathlib import Path
@@ -24,7 +23,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
-from ..core.files import ConfigError, RunError, apply_umask, show_path
+from ..core.files import ConfigError, RunError, apply_umask, nearest_hint, show_path
 from ..core.section import Section
 from .pretrained import load_encoder, pretrained_weights
 
@@ -44,8 +43,7 @@ def check_encoder(name: str) -> str:
         known = smp.encoders.get_encoder_names()
         if name in known:
             return name
-    similar = difflib.get_close_matches(name, known, 1, 0)[0]
-    raise ValueError(f"{name!r} is not an encoder; did you mean {similar!r}? (encoders of timm begin with {TIMM})")
+    raise ValueError(f"{name!r} is not an encoder; {nearest_hint(name, known, 0)} (encoders of timm begin with {TIMM})")
 
 # %% ../../nbs/networks/01_models.ipynb #7e87619a
 @functools.cache

@@ -29,9 +29,10 @@ from ..mapping.figures import show_chips
 from ..mapping.quicklooks import imagery_of_map
 from .items import KINDS, read_items
 from .views import ReviewImagery, item_views
+from .worth import KIND_WORDS
 
 # %% ../../nbs/reviewing/16_report.ipynb #230e2349
-KIND_NAMES = dict(detection="detections", near="near misses", block="blocks of the rest")
+KIND_NAMES = KIND_WORDS | dict(block="blocks of the rest")
 
 
 def sample_facts(plan: dict[str, Any]) -> pd.DataFrame:
