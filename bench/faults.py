@@ -205,6 +205,9 @@ OTHER_FAULTS = {
     "two processes on one run": f"{SURVIVAL}test_a_start_that_is_refused_leaves_the_finished_run",
     "a Ray worker or its caller is killed": "tests/test_engines.py -k killed",
     "a lost GPU": "tests/test_engines.py::test_lost_gpu_ends_its_worker",
+    "a disk that fails: reads, writes or syncs (EIO)": "tests/test_machine.py -k disk",
+    "a wall clock that is set, by a day back or 400 on": "tests/test_machine.py -k clock",
+    "an MLflow server that dies, before or during": "tests/test_machine.py -k mlflow",
     "damaged tables and images (sixty ways)": "tests/test_faults.py",
     "files of others, broken at random": "tests/test_hostile.py",
 }
