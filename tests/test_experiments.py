@@ -10,7 +10,7 @@ from programs import run_python
 from rts_nb.core.files import ConfigError, RunError, write_json
 from rts_nb.experiments import command
 from rts_nb.experiments import search as searching
-from rts_nb.experiments.command import BudgetSpent, run_family
+from rts_nb.experiments.command import BudgetSpent, report_family, run_family
 from rts_nb.experiments.ledger import ledger_path, open_ledger, spent_usd
 from rts_nb.experiments.plan import make_plan
 from rts_nb.experiments.running import Ended
@@ -91,6 +91,13 @@ def test_a_budget_ends_it_and_a_larger_one_goes_on(plan, monkeypatch):
     assert len(trainer.ran) == 2 and spent_usd(plan) == 2 * USD
     run_family(plan, list(plan.variants), 100.0)
     assert len(trainer.ran) == 13
+
+
+def test_a_budget_that_ends_the_first_run_leaves_it_to_go_on_and_no_report(plan, monkeypatch):
+    monkeypatch.setattr(command, "run_job", lambda job, watch: Ended("stopped", "budget of 1 USD is spent", 0.5))
+    with pytest.raises(BudgetSpent, match="base seed 42: budget of 1 USD is spent; the same command with a larger"):
+        run_family(plan, list(plan.variants), 1.0)
+    assert report_family(plan) == "no run of little-plan is finished yet, so there is no report"
 
 
 @pytest.mark.long

@@ -236,6 +236,8 @@ def run_family(plan: Plan, variants: list[Variant], budget: float | None) -> dic
 def report_family(plan: Plan) -> str:
     "Prints the ledger, writes the winner's config, and executes 50_report with a page; what was written, in words."
     ledger, folder = open_ledger(plan), ledger_path(plan)
+    if not any(finished(place) for _, _, place in runs_in_plan(plan)):
+        return f"no run of {plan.family} is finished yet, so there is no report"
     print_line(ledger_table(ledger).drop(columns="change", errors="ignore").to_string())
     winner = write_winner(ledger)
     out = run_report(folder, plan.family, experiment=folder.name)
