@@ -85,7 +85,8 @@ def execute(path: Path, digest: str) -> None:
 def execute_all(paths: list[Path]) -> None:
     """Executes notebooks, each written as soon as it is done; a stale training is begun anew.
 
-    Reports come one after the other, as each needs the one before; then rooms, one on each core.
+    Reports come one after the other, as each needs the one before; then rooms, one on each core. A room that fails
+    keeps none of the others.
     """
     expected = digests()
     if any(path.stem == "20_train" for path in paths):
@@ -101,12 +102,10 @@ def execute_all(paths: list[Path]) -> None:
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         running = {pool.submit(execute, path, expected[path]): path for path in rooms}
         for done in as_completed(running):
-            print(running[done].relative_to(ROOT), flush=True)
-            try:
-                done.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+            print(running[done].relative_to(ROOT), done.exception() or "", flush=True)
+    failed = [str(path.relative_to(ROOT)) for done, path in running.items() if done.exception()]
+    if failed:
+        sys.exit(f"{len(failed)} notebooks failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

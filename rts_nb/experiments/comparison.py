@@ -59,8 +59,8 @@ def read_all(runs: str | Sequence[str | os.PathLike]) -> list[TrainedRun]:
 
 # %% ../../nbs/experiments/01_comparison.ipynb #2d24129f
 def describe_difference(first: TrainedRun, run: TrainedRun) -> str:
-    "The keys in which a run's config differs from the first one's, with its values."
-    differing = difference(run.cfg, first.cfg)
+    "The keys in which a run's config differs from the first one's, with its values; not those that only name it."
+    differing = {k: v for k, v in difference(run.cfg, first.cfg).items() if not k.startswith("tracking.")}
     shown = [f"{key}={value}" for key, (_, value) in list(differing.items())[:4]]
     more = f" and {len(differing) - 4} more" if len(differing) > 4 else ""
     return ", ".join(shown) + more or "nothing"
