@@ -9,6 +9,7 @@ counts by block, from which `--table base` makes the paired differences with the
 """
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -24,6 +25,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from rts_nb.losses import build_loss
+from rts_nb.networks.depthwise import cpu_operations
 from rts_nb.networks.models import build_model, make_ema, parameter_groups
 from rts_nb.predict.views import tta_logits
 from rts_nb.scores.objects import match_objects
@@ -73,6 +75,8 @@ LEVERS: dict[str, Lever] = {
     "long": Lever(steps=2),
     "batch-8": Lever(batch=8, steps=2),
     "boundary-2": Lever("boundary.boundary_handling=ignore boundary.boundary_ignore_width=2"),
+    "soft-1": Lever("boundary.boundary_handling=soft_labels boundary.soft_label_width=1"),
+    "soft-2": Lever("boundary.boundary_handling=soft_labels boundary.soft_label_width=2"),
     "trivial": Lever("augment.trivial_p=1"),
     "trivial-alone": Lever(f"augment.trivial_p=1 {NO_COLOURS}"),
     "colours-none": Lever(NO_COLOURS),
@@ -251,7 +255,8 @@ def train(lever: Lever, cfg, images, stats, steps: int, seed: int, device):
         for group in optimizer.param_groups:
             group["lr"] = rates[group["name"]]
         rgb, target = rgb.to(device, non_blocking=True), target.to(device, non_blocking=True)
-        with torch.autocast(device.type, torch.bfloat16):
+        fast = contextlib.nullcontext() if device.type == "cuda" else cpu_operations()
+        with torch.autocast(device.type, torch.bfloat16), fast:
             logits = logits_of(model, rgb, lever, stats)
         value = loss(logits, target)
         if lever.instances:
