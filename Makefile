@@ -181,7 +181,7 @@ unset MLFLOW_TRACKING_URI
 export CUDA_VISIBLE_DEVICES= OMP_NUM_THREADS=1
 endef
 
-# Three processes on two cores: tests often wait for programs that they started. 36 minutes, 38 with two processes.
+# Three processes on two cores: tests often wait for programs that they started. Some 20 minutes, with nothing else running.
 test: $(STAMP) ## everything CI checks
 	$(ISOLATED)
 	nbdev_test --do_print --timing --n_workers 3
