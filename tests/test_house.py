@@ -313,3 +313,9 @@ def test_container_sets_what_the_environment_sets():
     assert steps[-1] == 'CMD ["python", "-m", "rts_nb.train"]', "a signal reaches what trains"
     ignored = set((ROOT / ".dockerignore").read_text(encoding="utf-8").split())
     assert {".git", "data", "runs", ".venv", "**/.env*"} <= ignored
+
+
+def test_elapsed_time_is_never_of_the_wall_clock():
+    "A clock that is set would move hours and costs; MLflow alone wants the time of day."
+    found = [str(path.relative_to(ROOT)) for path in modules() if "time.time()" in path.read_text(encoding="utf-8")]
+    assert found == ["rts_nb/runs/tracking.py"], "use time.monotonic()"

@@ -121,7 +121,8 @@ def test_mapping_on_a_disk_that_fails(place, whole, tmp_path, wrong, kind):
     assert not unfinished_files(out)
 
 
-@pytest.mark.parametrize("days", [-1, pytest.param(400, marks=LONG)])
+@pytest.mark.long
+@pytest.mark.parametrize("days", [-1, 400])
 def test_a_clock_that_is_set_costs_nothing(data, undisturbed, tmp_path, wrong, days):
     flag, environment = wrong
     run = tmp_path / "run"
