@@ -65,6 +65,35 @@ def data(tmp_path_factory):
     return make_sample(root, tile_size=64, n_regions=6, n_positive=30, n_negative=40, n_scenes=0)
 
 
+@pytest.fixture(scope="module")
+def undisturbed(data, tmp_path_factory):
+    "The run of a short training that nothing disturbed."
+    from short_training import go
+
+    run = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = go(data, run)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.startswith("pre-flight  ok       data "), done.stdout
+    return run
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    "A model and six scenes in a column; files with other scenes have a `place` of their own."
+    from toy_map import make_place
+
+    return make_place(tmp_path_factory.mktemp("place"), rows=[1] * 6, slumps=6)
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    "The map that this process makes of the scenes, uninterrupted."
+    from rts_nb.infer import infer
+
+    infer(place / "model", place / "scenes", place / "whole")
+    return place / "whole"
+
+
 def find_folder(variable, name, holds):
     "The folder of real data named by an environment variable, or in data/ or ../shared/data/; None if not here."
     named = os.environ.get(variable)

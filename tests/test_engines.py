@@ -35,13 +35,6 @@ def place(tmp_path_factory):
     return make_place(tmp_path_factory.mktemp("place"), ROWS, slumps=12)
 
 
-@pytest.fixture(scope="module")
-def whole(place):
-    "The map that this process makes alone."
-    infer(place / "model", place / "scenes", place / "whole")
-    return place / "whole"
-
-
 NOT_INSTALLED = "ray is not installed (pip install ray, in the version of requirements.txt, to see this test run)"
 
 

@@ -23,7 +23,6 @@ from toy_map import (
     assert_whole_rasters,
     copy_scenes,
     cut_off,
-    make_place,
     start_map,
     unfinished_files,
 )
@@ -36,18 +35,6 @@ from rts_nb.mapping.tables import map_results
 from rts_nb.predict.profile import as_line, image_profile
 from rts_nb.tiles.layout import write_raster
 from rts_nb.tiles.sample import paint, palette_of
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return make_place(tmp_path_factory.mktemp("place"), rows=[1] * 6, slumps=6)
-
-
-@pytest.fixture(scope="module")
-def whole(place):
-    "The map of an uninterrupted run."
-    infer(place / "model", place / "scenes", place / "whole")
-    return place / "whole"
 
 
 def wait_for_lock(out, process):

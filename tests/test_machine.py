@@ -17,7 +17,7 @@ import urllib.request
 import pytest
 from programs import ROOT, last_line, read_json
 from short_training import assert_same, go, start, wait_for
-from toy_map import assert_whole_rasters, make_place, start_map, unfinished_files
+from toy_map import assert_whole_rasters, start_map, unfinished_files
 
 from rts_nb.infer import infer
 from rts_nb.mapping.examples import map_digests
@@ -47,25 +47,28 @@ def wrong(library, tmp_path):
     return flag, environment
 
 
-@pytest.fixture(scope="module")
-def undisturbed(data, tmp_path_factory):
-    run = tmp_path_factory.mktemp("undisturbed") / "run"
-    done = go(data, run)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return run
-
-
-def broken_off(data, run, flag, environment):
-    "What a training says that the machine stops after its first checkpoint."
-    process = start(data, run, env=environment)
-    wait_for(run / "checkpoints" / "last.pt", process)
+def gone_wrong(process, flag):
+    "The exit status of a process on a machine that is wrong from now on, and what it said."
     flag.touch()
     _, said = process.communicate()
     flag.unlink()
-    assert process.returncode == 1, said
-    assert last_line(said).startswith("rts_nb.train: "), said
-    assert "Traceback" not in said, said
-    return last_line(said)
+    return process.returncode, said
+
+
+def train_gone_wrong(data, run, flag, environment):
+    "Those of a training whose machine goes wrong after its first checkpoint."
+    process = start(data, run, env=environment)
+    wait_for(run / "checkpoints" / "last.pt", process)
+    return gone_wrong(process, flag)
+
+
+def map_gone_wrong(place, out, flag, environment):
+    "Those of a map whose machine goes wrong after its second scene."
+    process = start_map(place, out, env=environment)
+    while len(list((out / "parts").glob("*.json"))) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    return gone_wrong(process, flag)
 
 
 LONG = pytest.mark.long
@@ -76,30 +79,14 @@ def test_training_on_a_disk_that_fails(data, undisturbed, tmp_path, wrong, kind)
     flag, environment = wrong
     run = tmp_path / "run"
     below = data if kind == "read" else run
-    said = broken_off(data, run, flag, environment(FAIL=kind, FAIL_BELOW=str(below)))
-    assert "Input/output error" in said, said
+    status, said = train_gone_wrong(data, run, flag, environment(FAIL=kind, FAIL_BELOW=str(below)))
+    assert status == 1, said
+    assert "Traceback" not in said, said
+    assert last_line(said).startswith("rts_nb.train: "), said
+    assert "Input/output error" in last_line(said), said
     done = go(data, run)
     assert done.returncode == 0, done.stderr[-2000:]
     assert_same(undisturbed, run)
-
-
-def wait_for_scenes(out, process, n):
-    "Waits until a running map has finished so many scenes."
-    while len(list((out / "parts").glob("*.json"))) < n:
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    return make_place(tmp_path_factory.mktemp("place"), rows=[1] * 6, slumps=6)
-
-
-@pytest.fixture(scope="module")
-def whole(place):
-    "The map of an undisturbed run."
-    infer(place / "model", place / "scenes", place / "whole")
-    return place / "whole"
 
 
 @pytest.mark.parametrize("kind", [pytest.param("read", marks=LONG), "write"])
@@ -107,12 +94,8 @@ def test_mapping_on_a_disk_that_fails(place, whole, tmp_path, wrong, kind):
     flag, environment = wrong
     out = tmp_path / "map"
     below = place / "scenes" if kind == "read" else out
-    run = start_map(place, out, env=environment(FAIL=kind, FAIL_BELOW=str(below)))
-    wait_for_scenes(out, run, 2)
-    flag.touch()
-    _, said = run.communicate()
-    flag.unlink()
-    assert run.returncode == 1, said
+    status, said = map_gone_wrong(place, out, flag, environment(FAIL=kind, FAIL_BELOW=str(below)))
+    assert status == 1, said
     assert "Traceback" not in said, said
     assert "Input/output error" in last_line(said), said
     assert_whole_rasters(out)
@@ -126,11 +109,8 @@ def test_mapping_on_a_disk_that_fails(place, whole, tmp_path, wrong, kind):
 def test_a_clock_that_is_set_costs_nothing(data, undisturbed, tmp_path, wrong, days):
     flag, environment = wrong
     run = tmp_path / "run"
-    process = start(data, run, env=environment(SET_CLOCK=str(days * DAY)))
-    wait_for(run / "checkpoints" / "last.pt", process)
-    flag.touch()
-    _, said = process.communicate()
-    assert process.returncode == 0, said
+    status, said = train_gone_wrong(data, run, flag, environment(SET_CLOCK=str(days * DAY)))
+    assert status == 0, said
     assert_same(undisturbed, run)
     hours = [read_json(folder / "metrics.json")["hours"] for folder in (undisturbed, run)]
     assert 0 < hours[1] < 10 * hours[0], hours
@@ -140,11 +120,8 @@ def test_a_clock_that_is_set_costs_nothing(data, undisturbed, tmp_path, wrong, d
 def test_a_clock_that_is_set_while_a_map_is_made(place, whole, tmp_path, wrong):
     flag, environment = wrong
     out = tmp_path / "map"
-    run = start_map(place, out, env=environment(SET_CLOCK=str(-DAY)))
-    wait_for_scenes(out, run, 2)
-    flag.touch()
-    _, said = run.communicate()
-    assert run.returncode == 0, said
+    status, said = map_gone_wrong(place, out, flag, environment(SET_CLOCK=str(-DAY)))
+    assert status == 0, said
     assert map_digests(out) == map_digests(whole)
     hours = [read_json(folder / "inference_log.json")["hours_in_all"] for folder in (whole, out)]
     assert 0 < hours[1] < 20 * hours[0], hours
@@ -159,22 +136,23 @@ def free_port():
 @pytest.fixture
 def server(tmp_path):
     "An MLflow server: its address, and its process, which leads a group of its own."
-    address = f"127.0.0.1:{free_port()}"
+    port = str(free_port())
+    address = f"http://127.0.0.1:{port}"
     store = [
         "--backend-store-uri",
         f"sqlite:///{tmp_path}/mlflow.db",
         "--artifacts-destination",
         str(tmp_path / "kept"),
     ]
-    host, port = address.split(":")
-    command = [sys.executable, "-m", "mlflow", "server", *store, "--host", host, "--port", port, "--workers", "1"]
+    where = ["--host", "127.0.0.1", "--port", port, "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", *store, *where]
     quiet = dict(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **quiet)
     until = time.monotonic() + 120
     while not answers(address):
         assert process.poll() is None and time.monotonic() < until, "the server did not start"
         time.sleep(0.2)
-    yield f"http://{address}", process
+    yield address, process
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -182,7 +160,7 @@ def server(tmp_path):
 
 def answers(address):
     try:
-        with urllib.request.urlopen(f"http://{address}/health", timeout=5):
+        with urllib.request.urlopen(f"{address}/health", timeout=5):
             return True
     except OSError:
         return False

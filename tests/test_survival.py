@@ -25,15 +25,6 @@ from rts_nb.tiles.layout import load_tiles
 from rts_nb.train import RUN_FIGURES, train
 
 
-@pytest.fixture(scope="module")
-def undisturbed(data, tmp_path_factory):
-    run = tmp_path_factory.mktemp("undisturbed") / "run"
-    done = go(data, run)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.startswith("pre-flight  ok       data "), done.stdout
-    return run
-
-
 def kills():
     """Where to kill, in this order: first places of which each must be reached, then moments.
 
