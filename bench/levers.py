@@ -11,6 +11,7 @@ counts by block, from which `--table base` makes the paired differences with the
 import argparse
 import contextlib
 import dataclasses
+import itertools
 import json
 import multiprocessing
 import os
@@ -54,6 +55,8 @@ class Lever:
     zoom: float = 1.0  # images are enlarged by this before the network
     own_light: bool = False  # each image by its own mean and spread
     instances: float = 0.0  # Dice of every slump by itself, this much of it
+    mix: str = ""  # half of the batches: cutmix (a rectangle of another window) | mixup (a blend with another window)
+    fixed_statistics: bool = False  # the encoder normalises by ImageNet's means and variances, as it came
     salt: int = 0  # added to the seed
 
 
@@ -73,6 +76,8 @@ LEVERS: dict[str, Lever] = {
     "zoom-2": Lever(zoom=2, batch=4),
     "zoom-2-wide": Lever(zoom=2),  # four times the pixels of a step
     "long": Lever(steps=2),
+    "third": Lever(steps=2 / 3),
+    "half": Lever(steps=0.5),
     "batch-8": Lever(batch=8, steps=2),
     "boundary-2": Lever("boundary.boundary_handling=ignore boundary.boundary_ignore_width=2"),
     "soft-1": Lever("boundary.boundary_handling=soft_labels boundary.soft_label_width=1"),
@@ -87,6 +92,10 @@ LEVERS: dict[str, Lever] = {
     "elastic": Lever("augment.elastic_p=0.3"),
     "dice-per-image": Lever("loss.per_image=true"),
     "instances": Lever(instances=0.5),
+    "cutmix": Lever(mix="cutmix"),
+    "mixup": Lever(mix="mixup"),
+    "fixed-statistics": Lever(fixed_statistics=True),
+    "focal-dice-1": Lever("loss.lambda_focal=1"),
     "focal-alone": Lever("loss.name=focal"),
     "tversky": Lever("loss.name=tversky"),
     "bce": Lever("loss.name=balanced_bce loss.mode=sqrt"),
@@ -98,6 +107,7 @@ LEVERS: dict[str, Lever] = {
     "deeplab": Lever("model.architecture=deeplabv3plus model.decoder_channels=null"),
     "encoder-rate-1": Lever("lr.backbone_lr_multiplier=1"),
     "encoder-rate-0.5": Lever("lr.backbone_lr_multiplier=0.5"),
+    "encoder-rate-0.05": Lever("lr.backbone_lr_multiplier=0.05"),
     "rate-1e-3": Lever("lr.base_lr=1e-3"),
     "rate-4e-3": Lever("lr.base_lr=4e-3"),
     "average-0.999": Lever("ema.decay=0.999"),
@@ -220,6 +230,21 @@ def logits_of(model, x, lever: Lever, stats) -> torch.Tensor:
     return y if lever.zoom == 1 else torch.nn.functional.interpolate(y, size=size, mode="bilinear", align_corners=False)
 
 
+def mixed(rgb, target, how: str, rng) -> tuple[torch.Tensor, torch.Tensor]:
+    "Windows (uint8) and targets, half of the batches mixed with their neighbours in the batch; IGNORE stays so."
+    if rng.random() < 0.5:
+        return rgb, target
+    share, other, other_target = rng.uniform(), rgb.roll(1, 0), target.roll(1, 0)
+    if how == "cutmix":
+        size, side = rgb.shape[-1], round(rgb.shape[-1] * share**0.5)
+        y, x = rng.integers(0, size - side + 1, 2)
+        inside = torch.zeros(rgb.shape[-2:], dtype=torch.bool, device=rgb.device)
+        inside[y : y + side, x : x + side] = True
+        return torch.where(inside, other, rgb), torch.where(inside, other_target, target)
+    blend = torch.where((target == IGNORE) | (other_target == IGNORE), IGNORE, torch.lerp(target, other_target, share))
+    return torch.lerp(rgb.float(), other.float(), share), blend
+
+
 def instance_dice(logits, target, objects) -> torch.Tensor:
     "1 - Dice of each slump and the ground around it, averaged over slumps: small ones count as much as large ones."
     p = logits.sigmoid() * (target != IGNORE)
@@ -249,12 +274,19 @@ def train(lever: Lever, cfg, images, stats, steps: int, seed: int, device):
     workers = int(os.environ.get("LEVER_WORKERS", 1))
     loader = DataLoader(data, lever.batch, num_workers=workers, worker_init_fn=one_thread, prefetch_factor=4)
     model.train()
+    if lever.fixed_statistics:
+        for layer in model.encoder.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):
+                layer.eval()
+    rng = np.random.default_rng([seed, 11])
     started = time.perf_counter()
     for step, (rgb, target, objects) in enumerate(loader):
         rates = learning_rates(cfg, step / steps * cfg.train.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rates[group["name"]]
         rgb, target = rgb.to(device, non_blocking=True), target.to(device, non_blocking=True)
+        if lever.mix:
+            rgb, target = mixed(rgb, target, lever.mix, rng)
         fast = contextlib.nullcontext() if device.type == "cuda" else cpu_operations()
         with torch.autocast(device.type, torch.bfloat16), fast:
             logits = logits_of(model, rgb, lever, stats)
@@ -322,6 +354,35 @@ def figures(pixels, objects) -> dict[str, float]:
     return dict(pr_auc=float(auc), iou=float(iou), f1=float(f1.max()))
 
 
+def save_counts(stem: str, counts: dict, found: dict) -> None:
+    "Writes what was counted as STEM.npz, and the figures as STEM.json, which says that both are whole."
+    for part in ("yg", "nitze"):
+        of_part = counts["part"] == part
+        found[part] = figures(counts["pixels"][of_part].sum(0), counts["objects"][of_part].sum(0))["pr_auc"]
+    np.savez_compressed(f"{stem}.npz", **counts)
+    Path(f"{stem}.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def score_mean(fold: int, seed: int, args) -> None:
+    "Scores the mean probability of several levers, whose logits --keep left, under the name of all, joined by |."
+    table = pd.read_csv(args.out / "images.csv")
+    inside = table[table["fold"] == fold]
+    images = read_images(inside["image"])
+    stems = [args.out / f"{name}-{fold}-{seed}" for name in args.levers]
+    kept = [np.load(f"{stem}-logits.npz") for stem in stems]
+    records = [json.loads(Path(f"{stem}.json").read_text(encoding="utf-8")) for stem in stems]
+    logits = {}
+    for name in images:
+        p = np.mean([1 / (1 + np.exp(-member[name].astype("f8") / 8)) for member in kept], 0)
+        logits[name] = np.log(p) - np.log1p(-p)
+    counts = count(logits, images, dict(zip(inside["image"], inside["block"], strict=True)))
+    found = figures(counts["pixels"].sum(0), counts["objects"].sum(0))
+    together = {key: sum(record[key] for record in records) for key in ("steps", "seconds")}
+    name = "|".join(args.levers)
+    save_counts(args.out / f"{name}-{fold}-{seed}", counts, found | dict(lever=name, fold=fold, seed=seed) | together)
+    print(name, found)
+
+
 def run(name: str, fold: int, seed: int, args) -> None:
     "Trains and scores one lever."
     lever = lever_of(name)
@@ -342,16 +403,12 @@ def run(name: str, fold: int, seed: int, args) -> None:
     counts = count(logits, images, dict(zip(inside["image"], inside["block"], strict=True)))
     found = figures(counts["pixels"].sum(0), counts["objects"].sum(0))
     found |= dict(lever=name, fold=fold, seed=seed, steps=steps, seconds=seconds)
-    for part in ("yg", "nitze"):
-        of_part = counts["part"] == part
-        found[part] = figures(counts["pixels"][of_part].sum(0), counts["objects"][of_part].sum(0))["pr_auc"]
     stem = args.out / f"{name}-{fold}-{seed - lever.salt}"
-    np.savez_compressed(f"{stem}.npz", **counts)
     if args.keep:
         np.savez_compressed(
             f"{stem}-logits.npz", **{n: np.clip(v * 8, -127, 127).astype("i1") for n, v in logits.items()}
         )
-    Path(f"{stem}.json").write_text(json.dumps(found), encoding="utf-8")
+    save_counts(stem, counts, found)
     found["evaluated"] = time.perf_counter() - began - seconds
     print(" ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items()), flush=True)
 
@@ -387,6 +444,8 @@ def summed(files) -> dict:
 
 def described(name: str) -> str:
     "What a lever changes, as text."
+    if "|" in name:
+        return "mean probability of " + " and ".join(described(member) for member in name.split("|"))
     lever = lever_of(name)
     fields = [
         f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in vars(lever).items() if v != getattr(Lever(), k)
@@ -399,9 +458,8 @@ def gains(out: Path, base: str) -> pd.DataFrame:
     by_lever: dict[str, dict] = {}
     for file in sorted(out.glob("*.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
-        by_lever.setdefault(record["lever"], {})[record["fold"], record["seed"] - lever_of(record["lever"]).salt] = (
-            record
-        )
+        salt = 0 if "|" in record["lever"] else lever_of(record["lever"]).salt
+        by_lever.setdefault(record["lever"], {})[record["fold"], record["seed"] - salt] = record
     rows = []
     for name, of_lever in by_lever.items():
         common = sorted(set(of_lever) & set(by_lever.get(base, {})))
@@ -429,9 +487,14 @@ def show_table(args) -> None:
 def main(args) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     if args.table:
-        return show_table(args)
+        show_table(args)
+        return
     if not (args.out / "images.csv").exists():
         fold_table(args.folds).to_csv(args.out / "images.csv", index=False)
+    if args.mean:
+        for fold, seed in itertools.product(args.fold, args.seeds):
+            score_mean(fold, seed, args)
+        return
     todo = [(name, fold, seed) for seed in args.seeds for fold in args.fold for name in args.levers or LEVERS]
     todo = [t for t in todo if not (args.out / "{}-{}-{}.json".format(*t)).exists()]
     started = time.time()
@@ -463,6 +526,7 @@ def cli() -> None:
     parser.add_argument("--overrides", default="", help="of the config, for every lever")
     parser.add_argument("--begin-within", type=float, default=0, help="seconds after which no lever is begun")
     parser.add_argument("--keep", action="store_true", help="keep the logits of every image")
+    parser.add_argument("--mean", action="store_true", help="train nothing: score the mean of levers that kept logits")
     parser.add_argument("--table", default="", help="print the table against this lever and train nothing")
     parser.add_argument("--csv", type=Path, help="where to write that table too")
     parser.add_argument("--machine", default="", help="what trained, for that file")
