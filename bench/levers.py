@@ -50,6 +50,7 @@ class Lever:
     overrides: str = ""  # of the config
     cut: str = "random"  # anywhere in an image | rts: every other one around a slump | fixed: as the import cuts
     crop: int = 160  # pixels a side
+    sizes: tuple[int, ...] = ()  # pixels a side in place of it, drawn for each batch, which holds as many pixels
     batch: int = 16
     steps: float = 1.0  # times those of the command
     zoom: float = 1.0  # images are enlarged by this before the network
@@ -72,10 +73,12 @@ LEVERS: dict[str, Lever] = {
     "crop-224": Lever(crop=224, batch=8),
     "crop-288": Lever(crop=288, batch=5),
     "crop-224-wide": Lever(crop=224),  # twice the pixels of a step
+    "sizes": Lever(sizes=(128, 160, 224, 288)),
     "zoom-1.6": Lever(zoom=1.6, batch=6),
     "zoom-2": Lever(zoom=2, batch=4),
     "zoom-2-wide": Lever(zoom=2),  # four times the pixels of a step
     "long": Lever(steps=2),
+    "longer": Lever(steps=4),
     "third": Lever(steps=2 / 3),
     "half": Lever(steps=0.5),
     "batch-8": Lever(batch=8, steps=2),
@@ -153,21 +156,29 @@ def read_images(names) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return images
 
 
+def batches(lever: Lever, steps: int, seed: int) -> list[list[tuple[int, int]]]:
+    "Number and size in pixels of every window, by batch."
+    rng = np.random.default_rng([seed, 13])
+    listed, first = [], 0
+    for _ in range(steps):
+        size = int(rng.choice(lever.sizes or [lever.crop]))
+        n = round(lever.batch * (lever.crop / size) ** 2)
+        listed.append([(k, size) for k in range(first, first + n)])
+        first += n
+    return listed
+
+
 class Windows(Dataset):
-    "Augmented windows of images; item k of a seed is always the same."
+    "Augmented windows of images; item (k, size) of a seed is always the same."
 
-    def __init__(self, images, lever: Lever, cfg, seed: int, n: int):
+    def __init__(self, images, lever: Lever, cfg, seed: int):
         self.images = list(images.values())
-        self.lever, self.cfg, self.seed, self.n = lever, cfg, seed, n
-        self.augment = Augment(cfg.augment, lever.crop)
-        self.reach = lever.crop // 2 if lever.cut == "fixed" else int(1.5 * lever.crop) // 2
+        self.lever, self.cfg, self.seed = lever, cfg, seed
+        self.augment = {size: Augment(cfg.augment, size) for size in lever.sizes or [lever.crop]}
 
-    def __len__(self):
-        return self.n
-
-    def centre(self, rng, label) -> tuple[int, int]:
+    def centre(self, rng, label, size) -> tuple[int, int]:
         "Where a window is cut: row and column of its middle."
-        size, half = self.lever.crop, self.lever.crop // 2
+        half = size // 2
         if self.lever.cut == "fixed":
             return tuple(int(rng.choice(tile_starts(n, size))) + half for n in label.shape)
         if self.lever.cut == "rts" and rng.random() < 0.5 and (label == 1).any():
@@ -181,15 +192,16 @@ class Windows(Dataset):
         ]
         return int(inside[0]), int(inside[1])
 
-    def __getitem__(self, k):
+    def __getitem__(self, item):
+        k, size = item
         rng = np.random.default_rng([self.seed, k])
         rgb, label = self.images[self.order(k)]
-        y, x = self.centre(rng, label)
-        r = self.reach
+        y, x = self.centre(rng, label, size)
+        r = size // 2 if self.lever.cut == "fixed" else int(1.5 * size) // 2
         wide = np.pad(rgb, ((0, 0), (r, r), (r, r)))[:, y : y + 2 * r, x : x + 2 * r]
         wide_label = np.pad(label, r, constant_values=IGNORE)[y : y + 2 * r, x : x + 2 * r]
         sample = dict(rgb=wide, extra=np.zeros((0, *wide_label.shape), "f4"), label=wide_label)
-        sample = self.augment(sample, int(rng.integers(2**31)))
+        sample = self.augment[size](sample, int(rng.integers(2**31)))
         target = soften(sample["label"], self.cfg.boundary)[None]
         objects = np.zeros((1, 1, 1), "i4")
         if self.lever.instances:
@@ -270,9 +282,10 @@ def train(lever: Lever, cfg, images, stats, steps: int, seed: int, device):
         cfg.loss.name, **{k: v for k, v in cfg.loss.model_dump().items() if k != "name" and v is not None}
     )
     loss.check_targets = False
-    data = Windows(images, lever, cfg, seed, steps * lever.batch)
+    data = Windows(images, lever, cfg, seed)
     workers = int(os.environ.get("LEVER_WORKERS", 1))
-    loader = DataLoader(data, lever.batch, num_workers=workers, worker_init_fn=one_thread, prefetch_factor=4)
+    listed = batches(lever, steps, seed)
+    loader = DataLoader(data, batch_sampler=listed, num_workers=workers, worker_init_fn=one_thread, prefetch_factor=4)
     model.train()
     if lever.fixed_statistics:
         for layer in model.encoder.modules():
