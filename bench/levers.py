@@ -31,7 +31,7 @@ from rts_nb.networks.models import build_model, make_ema, parameter_groups
 from rts_nb.predict.views import tta_logits
 from rts_nb.scores.objects import match_objects
 from rts_nb.settings.config import load_config
-from rts_nb.tiles.augment import Augment, soften
+from rts_nb.tiles.augment import Augment, cutmix, soften
 from rts_nb.tiles.folds import choose_folds
 from rts_nb.tiles.layout import IGNORE, load_tiles
 from rts_nb.tiles.public import find_public_images, image_of_tiles, read_public_image, tile_starts
@@ -56,7 +56,7 @@ class Lever:
     zoom: float = 1.0  # images are enlarged by this before the network
     own_light: bool = False  # each image by its own mean and spread
     instances: float = 0.0  # Dice of every slump by itself, this much of it
-    mix: str = ""  # half of the batches: cutmix (a rectangle of another window) | mixup (a blend with another window)
+    mixup: bool = False  # half of the batches are blended, each window with its neighbour
     fixed_statistics: bool = False  # the encoder normalises by ImageNet's means and variances, as it came
     salt: int = 0  # added to the seed
 
@@ -95,8 +95,9 @@ LEVERS: dict[str, Lever] = {
     "elastic": Lever("augment.elastic_p=0.3"),
     "dice-per-image": Lever("loss.per_image=true"),
     "instances": Lever(instances=0.5),
-    "cutmix": Lever(mix="cutmix"),
-    "mixup": Lever(mix="mixup"),
+    "cutmix": Lever("augment.cutmix_p=0.5"),
+    "cutmix-1": Lever("augment.cutmix_p=1"),
+    "mixup": Lever(mixup=True),
     "fixed-statistics": Lever(fixed_statistics=True),
     "focal-dice-1": Lever("loss.lambda_focal=1"),
     "focal-alone": Lever("loss.name=focal"),
@@ -203,10 +204,14 @@ class Windows(Dataset):
         sample = dict(rgb=wide, extra=np.zeros((0, *wide_label.shape), "f4"), label=wide_label)
         sample = self.augment[size](sample, int(rng.integers(2**31)))
         target = soften(sample["label"], self.cfg.boundary)[None]
-        objects = np.zeros((1, 1, 1), "i4")
+        objects = np.zeros(target.shape, "i4")
         if self.lever.instances:
             objects = cv2.connectedComponents((sample["label"] == 1).astype("u1"))[1][None].astype("i4")
-        return np.ascontiguousarray(sample["rgb"]), target, objects
+        return dict(rgb=np.ascontiguousarray(sample["rgb"]), target=target, objects=objects)
+
+    def __getitems__(self, items):
+        "The windows of a batch."
+        return cutmix([self[item] for item in items], self.cfg.augment.cutmix_p, [self.seed, items[0][0]])
 
     def order(self, k):
         "Which image item k shows: each once before any comes again."
@@ -242,17 +247,11 @@ def logits_of(model, x, lever: Lever, stats) -> torch.Tensor:
     return y if lever.zoom == 1 else torch.nn.functional.interpolate(y, size=size, mode="bilinear", align_corners=False)
 
 
-def mixed(rgb, target, how: str, rng) -> tuple[torch.Tensor, torch.Tensor]:
+def blended(rgb, target, rng) -> tuple[torch.Tensor, torch.Tensor]:
     "Windows (uint8) and targets, half of the batches mixed with their neighbours in the batch; IGNORE stays so."
     if rng.random() < 0.5:
         return rgb, target
     share, other, other_target = rng.uniform(), rgb.roll(1, 0), target.roll(1, 0)
-    if how == "cutmix":
-        size, side = rgb.shape[-1], round(rgb.shape[-1] * share**0.5)
-        y, x = rng.integers(0, size - side + 1, 2)
-        inside = torch.zeros(rgb.shape[-2:], dtype=torch.bool, device=rgb.device)
-        inside[y : y + side, x : x + side] = True
-        return torch.where(inside, other, rgb), torch.where(inside, other_target, target)
     blend = torch.where((target == IGNORE) | (other_target == IGNORE), IGNORE, torch.lerp(target, other_target, share))
     return torch.lerp(rgb.float(), other.float(), share), blend
 
@@ -293,13 +292,14 @@ def train(lever: Lever, cfg, images, stats, steps: int, seed: int, device):
                 layer.eval()
     rng = np.random.default_rng([seed, 11])
     started = time.perf_counter()
-    for step, (rgb, target, objects) in enumerate(loader):
+    for step, batch in enumerate(loader):
+        rgb, target, objects = (batch[name] for name in ("rgb", "target", "objects"))
         rates = learning_rates(cfg, step / steps * cfg.train.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rates[group["name"]]
         rgb, target = rgb.to(device, non_blocking=True), target.to(device, non_blocking=True)
-        if lever.mix:
-            rgb, target = mixed(rgb, target, lever.mix, rng)
+        if lever.mixup:
+            rgb, target = blended(rgb, target, rng)
         fast = contextlib.nullcontext() if device.type == "cuda" else cpu_operations()
         with torch.autocast(device.type, torch.bfloat16), fast:
             logits = logits_of(model, rgb, lever, stats)

@@ -54,6 +54,7 @@ BAD = {
     "augment.noise_variance": "[50,10] [-1,10] [10,1e6] [10] 10 [10,inf]",
     "augment.noise_p": "-0.1 2",
     "augment.trivial_p": "-0.1 2",
+    "augment.cutmix_p": "-0.1 2 nan",
     "augment.clahe_clip": "0 0.5 1e6",
     "augment.clahe_grid": "0 -8 65 8.5",
     "augment.clahe_p": "-0.1 2",

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BUCKET_PROGRAMS', 'URL_OF_STORE', 'OF_DISKS', 'MAKE_ROOM', 'Mount', 'mount_table', 'unescape_octal', 'parse_mounts',
-           'mount_of', 'bucket_program', 'describe_bucket', 'check_on_disk', 'read_fault', 'explain_disk_errors']
+           'mount_of', 'bucket_program', 'describe_bucket', 'check_on_disk', 'read_fault', 'explain_read_errors',
+           'explain_disk_errors']
 
 # %% ../../nbs/core/01_disks.ipynb #98cc613b
 import contextlib
@@ -17,9 +18,11 @@ from typing import NamedTuple
 
 from rts_nb.core.files import (
     ConfigError,
+    DataError,
     RTSError,
     RunError,
     absolute_path,
+    first_line,
     is_url,
     is_virtual,
     printable,
@@ -135,6 +138,20 @@ def read_fault(path: str | os.PathLike) -> str:
     except OSError as error:
         return f"the system says: {error.strerror}" if error.strerror else str(error)
     return ""
+
+
+@contextlib.contextmanager
+def explain_read_errors(
+    path: str | os.PathLike,
+    errors: type[Exception] | tuple[type[Exception], ...],  # of the library that reads it
+    way_out: str,
+) -> Iterator[None]:
+    "DataError naming a file, why it cannot be read and the way out, in place of a library's errors."
+    try:
+        yield
+    except errors as error:
+        reason = read_fault(path) or first_line(error)[:160] or type(error).__name__
+        raise DataError(f"{show_path(path)} cannot be read ({reason}); {way_out}") from None
 
 
 @contextlib.contextmanager

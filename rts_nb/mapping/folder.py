@@ -29,7 +29,7 @@ from rasterio._err import CPLE_BaseError
 from rasterio.errors import RasterioError
 
 from ..calibration.thresholds import operating_point
-from ..core.disks import MAKE_ROOM, check_on_disk, read_fault
+from ..core.disks import MAKE_ROOM, check_on_disk, explain_read_errors
 from ..core.files import DataError, RunError, digest, read_json, resolve, show_path
 from ..predict.ensemble import ENSEMBLE_FILE, is_ensemble
 from ..predict.predictor import imagery_of_run
@@ -251,16 +251,9 @@ def explain_write_errors(out: Path, what: str) -> Iterator[None]:
 READ_ERRORS = (*WRITE_ERRORS, CPLE_BaseError, ProjError, UnicodeError)
 
 
-@contextlib.contextmanager
-def explain_unreadable(path: str | os.PathLike) -> Iterator[None]:
+def explain_unreadable(path: str | os.PathLike) -> contextlib.AbstractContextManager[None]:
     "DataError naming a scene, in place of what GDAL, PROJ and Python raise while it is read."
-    try:
-        yield
-    except READ_ERRORS as e:
-        reason = read_fault(path) or one_line(str(e.__cause__ or e)) or type(e).__name__
-        raise DataError(
-            f"{show_path(path)} cannot be read ({reason}); is the file complete, and its CRS right?"
-        ) from None
+    return explain_read_errors(path, READ_ERRORS, "is the file complete, and its CRS right?")
 
 # %% ../../nbs/mapping/00_folder.ipynb #079be618
 TEMPORARY = re.compile(r"\.[0-9a-f]{8}\..+")  # names of core.files.atomic, left by a kill

@@ -73,7 +73,8 @@ def lock_run(run_dir: str | os.PathLike, by="train", wait=False) -> Iterator[Pat
             holder.write_text(f"{by} (process {os.getpid()} on {platform.node()})", encoding="utf-8")
             yield folder
     finally:
-        holder.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of a disk that fails, which has been explained
+            holder.unlink(missing_ok=True)
         lock.release()
 
 # %% ../../nbs/runs/01_directory.ipynb #43fec5be

@@ -137,6 +137,9 @@ def _check_sections(cfg: "Config"):
     if frozen and frozen >= epochs:
         never = "the encoder would never be trained"
         raise ValueError(f"freeze_backbone_epochs {frozen} is not below train.epochs {epochs}: {never}")
+    if cfg.augment.cutmix_p and cfg.sampling.batch_size == 1:
+        alone = "sampling.batch_size is 1, and a tile has no other to take a square from"
+        raise ValueError(f"augment.cutmix_p is {cfg.augment.cutmix_p:g}: {alone}; raise it, or set cutmix_p to 0")
     patience, gap = cfg.early_stopping.patience, cfg.train.val_frequency
     if patience < gap:
         no_evidence = "it would stop on no evidence"

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['Degrees', 'Factors', 'Variances', 'EDGE', 'Width', 'AugmentConfig', 'Elastic', 'shrink_label', 'Downscale',
-           'geometric', 'Noise', 'trivial_colour', 'radiometric', 'seed_each', 'Augment', 'BoundaryConfig',
+           'geometric', 'Noise', 'trivial_colour', 'radiometric', 'seed_each', 'Augment', 'cutmix', 'BoundaryConfig',
            'boundary_strip', 'boundary_distance', 'soften']
 
 # %% ../../nbs/tiles/15_augment.ipynb #13909e9f
+from collections.abc import Sequence
 from functools import partial
 from typing import Annotated, Literal
 
@@ -57,6 +58,7 @@ class AugmentConfig(Section):
     clahe_p: Fraction
     hue: Annotated[float, pydantic.Field(ge=0, le=0.5)] = 0.0  # largest turn of the colour circle, with the saturation
     trivial_p: Fraction = 0.0  # one random change of colour at a random strength (TrivialAugment)
+    cutmix_p: Fraction = 0.0  # share of batches whose tiles exchange a square (CutMix)
 
 # %% ../../nbs/tiles/15_augment.ipynb #02aa786f
 class Elastic(A.ElasticTransform):
@@ -223,6 +225,26 @@ class Augment:
         seed_each(self.radiometric, seed + 1)
         rgb = self.radiometric(image=rgb)["image"]
         return dict(rgb=rgb.transpose(2, 0, 1), extra=extra.transpose(2, 0, 1), label=label)
+
+# %% ../../nbs/tiles/15_augment.ipynb #8a1ae1b3
+def cutmix(
+    samples: list[dict[str, np.ndarray]],  # of a batch: image, bands and target, each (..., H, W)
+    p: float,  # share of batches
+    seed: int | Sequence[int],
+) -> list[dict[str, np.ndarray]]:
+    "Copies of the samples, each with a square of the sample before it; with a probability of 1 - `p`, the samples."
+    rng = np.random.default_rng(seed)
+    if rng.random() >= p:
+        return samples
+    size = next(iter(samples[0].values())).shape[-1]
+    side = round(size * rng.random() ** 0.5)
+    row, column = rng.integers(0, size - side + 1, 2)
+    square = np.s_[..., row : row + side, column : column + side]
+    mixed = [{name: array.copy() for name, array in sample.items()} for sample in samples]
+    for own, other in zip(mixed, [samples[-1], *samples[:-1]], strict=True):
+        for name, array in own.items():
+            array[square] = other[name][square]
+    return mixed
 
 # %% ../../nbs/tiles/15_augment.ipynb #c874c7e4
 Width = Annotated[int, pydantic.Field(ge=1, le=100)]

@@ -27,8 +27,8 @@ from filelock import FileLock
 from pyproj import Transformer
 from rasterio.enums import MaskFlags
 
-from ..core.disks import check_on_disk, read_fault
-from ..core.files import DataError, atomic, file_of, first_line, is_virtual, resolve, show_path
+from ..core.disks import check_on_disk, explain_read_errors
+from ..core.files import DataError, atomic, file_of, is_virtual, resolve, show_path
 from ..core.section import Section, parse_scalar, parse_yaml_text
 from ..core.tables import parse_table, read_dataset_text, read_parsed
 
@@ -134,15 +134,10 @@ def gdal_env() -> rasterio.Env:
     return rasterio.Env(GDAL_DISABLE_READDIR_ON_OPEN="EMPTY_DIR")
 
 # %% ../../nbs/tiles/00_layout.ipynb #e5569f83
-@contextlib.contextmanager
-def explain_damage(path: str | os.PathLike) -> Iterator[None]:
+def explain_damage(path: str | os.PathLike) -> contextlib.AbstractContextManager[None]:
     "DataError naming a raster of a tile, in place of what GDAL raises where it is missing or damaged."
-    try:
-        yield
-    except (rasterio.errors.RasterioError, IndexError) as e:
-        way_out = "restore the file or take the tile out of metadata.csv"
-        reason = read_fault(path) or first_line(e)
-        raise DataError(f"{show_path(path)}: cannot be read ({reason}); {way_out}") from None
+    way_out = "restore the file or take the tile out of metadata.csv"
+    return explain_read_errors(path, (rasterio.errors.RasterioError, IndexError), way_out)
 
 
 def read_raster(

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..core.files import ConfigError
 from ..core.section import BatchSize, Epochs, Section
-from .augment import Augment, AugmentConfig, BoundaryConfig, soften
+from .augment import Augment, AugmentConfig, BoundaryConfig, cutmix, soften
 from .layout import DataConfig, read_tile
 from .statistics import normalize
 
@@ -187,6 +187,10 @@ def _stacked(sample: dict) -> np.ndarray:
     return np.concatenate([sample["rgb"].astype("f4"), sample["extra"]])
 
 # %% ../../nbs/tiles/16_loading.ipynb #9f63eb16
+def _as_tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+
+
 class TrainTiles(Dataset):
     """Training samples by key (index, epoch, position).
 
@@ -212,14 +216,25 @@ class TrainTiles(Dataset):
     def __len__(self):
         return len(self.ids)
 
-    def __getitem__(self, key: Key) -> dict:
+    def arrays(self, key: Key) -> dict[str, np.ndarray]:
+        "The sample of a key by itself, without what the rest of its batch changes."
         index, epoch, position = key
-        channels = self.data.extra_channels
-        sample = read_tile(self.root, self.ids[index], channels)
+        sample = read_tile(self.root, self.ids[index], self.data.extra_channels)
         sample = self.augment(sample, sample_seed(self.seed, epoch, position))
-        arrays = dict(rgb=sample["rgb"], extra=sample["extra"], target=soften(sample["label"], self.boundary)[None])
-        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-        return tensors | dict(index=index)
+        return dict(rgb=sample["rgb"], extra=sample["extra"], target=soften(sample["label"], self.boundary)[None])
+
+    def batch(self, keys: Sequence[Key]) -> list[dict]:
+        "The samples of a batch, which may hold squares of each other (`augment.cutmix_p`)."
+        _, epoch, position = keys[0]
+        cfg = self.augment.cfg
+        p = cfg.cutmix_p if cfg.enabled else 0.0
+        mixed = cutmix([self.arrays(key) for key in keys], p, [self.seed, epoch, position])
+        return [_as_tensors(arrays) | dict(index=index) for (index, *_), arrays in zip(keys, mixed, strict=True)]
+
+    def __getitem__(self, key: Key) -> dict:
+        return _as_tensors(self.arrays(key)) | dict(index=key[0])
+
+    __getitems__ = batch  # a DataLoader calls it with the keys of a batch
 
 # %% ../../nbs/tiles/16_loading.ipynb #e0c5638d
 def normalized_images(

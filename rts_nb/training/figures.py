@@ -58,8 +58,8 @@ def show_batch(cfg: Config, n=6) -> Figure:
     root, tiles, stats = open_run_data(cfg)
     train = tiles[tiles["split"] == "train"]
     data = TrainTiles(root, train, cfg.data, cfg.augment, cfg.boundary, cfg.seed)
-    keys = EpochSampler(train["positive"], cfg.sampling, cfg.seed).batches()[0][:n]
-    batch = torch.utils.data.default_collate([data[key] for key in keys])
+    keys = EpochSampler(train["positive"], cfg.sampling, cfg.seed).batches()[0]
+    batch = torch.utils.data.default_collate(data.batch(keys)[:n])
     return draw_batch(batch, stats, cfg.data.extra_channels, n)
 
 # %% ../../nbs/training/09_figures.ipynb #856c32ef

@@ -114,7 +114,7 @@ def batch_checks(cfg: Config, root, tiles: pd.DataFrame) -> Iterator[Check]:
         yield worst_of("sampler", "", str(e))
         return
     data = TrainTiles(root, train, cfg.data, cfg.augment, cfg.boundary, cfg.seed)
-    target = torch.stack([data[key]["target"] for key in keys])
+    target = torch.stack([sample["target"] for sample in data.batch(keys)])
     any_positive = any(train["positive"].iloc[key[0]] for key in keys)
     yield sampler_check(cfg, train, sampler, keys)
     yield boundary_check(cfg, target, any_positive)
