@@ -480,7 +480,8 @@ def gains(out: Path, base: str) -> pd.DataFrame:
             continue
         a, b = (summed([out / f"{lever}-{fold}-{seed}.npz" for fold, seed in common]) for lever in (name, base))
         found, first = figures(a["pixels"].sum(0), a["objects"].sum(0)), of_lever[common[0]]
-        row = dict(lever=name, changes=described(name), runs=len(common), steps=first["steps"])
+        row = dict(base=base, folds=" ".join(sorted({str(fold) for fold, _ in common})), lever=name)
+        row |= dict(changes=described(name), runs=len(common), steps=first["steps"])
         row |= {f"pr_auc_{part}": np.mean([of_lever[key][part] for key in common]) for part in ("yg", "nitze")}
         for key, (gain, low, high) in paired(a, b).items():
             row |= {key: found[key], f"{key}_gain": gain, f"{key}_gain_low": low, f"{key}_gain_high": high}
@@ -489,12 +490,17 @@ def gains(out: Path, base: str) -> pd.DataFrame:
 
 
 def show_table(args) -> None:
-    "Prints the gains, and writes them where `--csv` says, with the machine and the commit they are of."
+    """Prints the gains, and writes them where `--csv` says, with the machine and the commit they are of.
+
+    Rows that are there already stay, but for those of the same base, folds and lever."""
     table = gains(args.out, args.table)
     with pd.option_context("display.width", 250, "display.max_columns", 30, "display.max_rows", 200):
-        print(table.drop(columns="changes").round(3).to_string(index=False))
+        print(table.drop(columns=["base", "changes"]).round(3).to_string(index=False))
     if args.csv:
-        table.assign(machine=args.machine, commit=args.commit).to_csv(args.csv, index=False)
+        table = table.assign(machine=args.machine, commit=args.commit)
+        before = [pd.read_csv(args.csv, dtype=dict(folds=str))] if args.csv.exists() else []
+        rows = pd.concat([*before, table]).drop_duplicates(["base", "folds", "lever"], keep="last")
+        rows.to_csv(args.csv, index=False)
 
 
 def main(args) -> None:
