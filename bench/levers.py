@@ -62,6 +62,8 @@ class Lever:
 
 
 NO_COLOURS = "augment.brightness_p=0 augment.contrast_p=0 augment.saturation_p=0"
+HALF = "augment.brightness=0.06 augment.contrast=0.2 augment.saturation=0.35 augment.hue=0.03"
+BOUNDARY = "boundary.boundary_handling=ignore boundary.boundary_ignore_width=2"
 LITE = "model.encoder=tu-tf_efficientnet_lite{0} model.encoder_weights=weights/lite{0}.safetensors"
 LEVERS: dict[str, Lever] = {
     "base": Lever(),
@@ -82,13 +84,14 @@ LEVERS: dict[str, Lever] = {
     "third": Lever(steps=2 / 3),
     "half": Lever(steps=0.5),
     "batch-8": Lever(batch=8, steps=2),
-    "boundary-2": Lever("boundary.boundary_handling=ignore boundary.boundary_ignore_width=2"),
+    "recipe": Lever(f"{BOUNDARY} {HALF}", batch=8, steps=2),  # of configs/public.yaml
+    "boundary-2": Lever(BOUNDARY),
     "soft-1": Lever("boundary.boundary_handling=soft_labels boundary.soft_label_width=1"),
     "soft-2": Lever("boundary.boundary_handling=soft_labels boundary.soft_label_width=2"),
     "trivial": Lever("augment.trivial_p=1"),
     "trivial-alone": Lever(f"augment.trivial_p=1 {NO_COLOURS}"),
     "colours-none": Lever(NO_COLOURS),
-    "colours-half": Lever("augment.brightness=0.06 augment.contrast=0.2 augment.saturation=0.35 augment.hue=0.03"),
+    "colours-half": Lever(HALF),
     "scale-0.2": Lever("augment.scale=0.2"),
     "scale-0.6": Lever("augment.scale=0.6"),
     "rotate-45": Lever("augment.rotate=45"),
