@@ -80,9 +80,8 @@ LEVERS: dict[str, Lever] = {
     "zoom-2": Lever(zoom=2, batch=4),
     "zoom-2-wide": Lever(zoom=2),  # four times the pixels of a step
     "long": Lever(steps=2),
-    "longer": Lever(steps=4),
-    "third": Lever(steps=2 / 3),
-    "half": Lever(steps=0.5),
+    "twice": Lever(steps=4),  # of the recipe's steps
+    "two-thirds": Lever(steps=4 / 3),
     "batch-8": Lever(batch=8, steps=2),
     "recipe": Lever(f"{BOUNDARY} {HALF}", batch=8, steps=2),  # of configs/public.yaml
     "boundary-2": Lever(BOUNDARY),
