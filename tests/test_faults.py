@@ -257,11 +257,11 @@ TABLE = f"{TILE}: metadata.csv"
 STATISTICS = "normalization_stats.json"
 
 FILE_FAULTS = {
-    "truncated TIFF": (lambda root: truncate(root, "rgb"), f"{RGB} cannot be read"),
-    "truncated EXTRA": (lambda root: truncate(root, "extra"), f"{EXTRA} cannot be read"),
+    "truncated TIFF": (lambda root: truncate(root, "rgb"), f"{RGB}: cannot be read"),
+    "truncated EXTRA": (lambda root: truncate(root, "extra"), f"{EXTRA}: cannot be read"),
     "not a TIFF": (
         lambda root: file_of(root, "label").write_text("moved", encoding="utf-8"),
-        f"{LABEL} cannot be read",
+        f"{LABEL}: cannot be read",
     ),
     "missing RGB": (lambda root: remove(root, "rgb"), f"{RGB}: is missing"),
     "missing label": (lambda root: remove(root, "label"), f"{LABEL}: is missing"),
