@@ -58,7 +58,7 @@ class Lever:
     instances: float = 0.0  # Dice of every slump by itself, this much of it
     mixup: bool = False  # half of the batches are blended, each window with its neighbour
     fixed_statistics: bool = False  # the encoder normalises by ImageNet's means and variances, as it came
-    salt: int = 0  # added to the seed
+    salt: int = 0  # added to the seed that a training begins from
 
 
 NO_COLOURS = "augment.brightness_p=0 augment.contrast_p=0 augment.saturation_p=0"
@@ -369,13 +369,16 @@ def figures(pixels, objects) -> dict[str, float]:
     return dict(pr_auc=float(auc), iou=float(iou), f1=float(f1.max()))
 
 
-def save_counts(stem: str, counts: dict, found: dict) -> None:
-    "Writes what was counted as STEM.npz, and the figures as STEM.json, which says that both are whole."
+def score(logits: dict[str, np.ndarray], images: dict, inside: pd.DataFrame, stem: str, record: dict) -> dict:
+    "The record with its figures; writes what was counted as STEM.npz, then STEM.json, which says that both are whole."
+    counts = count(logits, images, dict(zip(inside["image"], inside["block"], strict=True)))
+    found = figures(counts["pixels"].sum(0), counts["objects"].sum(0)) | record
     for part in ("yg", "nitze"):
         of_part = counts["part"] == part
         found[part] = figures(counts["pixels"][of_part].sum(0), counts["objects"][of_part].sum(0))["pr_auc"]
     np.savez_compressed(f"{stem}.npz", **counts)
     Path(f"{stem}.json").write_text(json.dumps(found), encoding="utf-8")
+    return found
 
 
 def score_mean(fold: int, seed: int, args) -> None:
@@ -390,18 +393,15 @@ def score_mean(fold: int, seed: int, args) -> None:
     for name in images:
         p = np.mean([1 / (1 + np.exp(-member[name].astype("f8") / 8)) for member in kept], 0)
         logits[name] = np.log(p) - np.log1p(-p)
-    counts = count(logits, images, dict(zip(inside["image"], inside["block"], strict=True)))
-    found = figures(counts["pixels"].sum(0), counts["objects"].sum(0))
     together = {key: sum(record[key] for record in records) for key in ("steps", "seconds")}
     name = "|".join(args.levers)
-    save_counts(args.out / f"{name}-{fold}-{seed}", counts, found | dict(lever=name, fold=fold, seed=seed) | together)
-    print(name, found)
+    record = dict(lever=name, fold=fold, seed=seed) | together
+    print(score(logits, images, inside, f"{args.out}/{name}-{fold}-{seed}", record))
 
 
 def run(name: str, fold: int, seed: int, args) -> None:
     "Trains and scores one lever."
     lever = lever_of(name)
-    seed += lever.salt
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shared = "" if "encoder_weights" in lever.overrides else args.overrides
     cfg = load_config("bench/levers.yaml", f"{lever.overrides} {shared}".strip())
@@ -413,17 +413,15 @@ def run(name: str, fold: int, seed: int, args) -> None:
     stats = known.mean(1, dtype="f8").astype("f4"), known.std(1, dtype="f8").astype("f4")
     steps = round(args.steps * lever.steps)
     began = time.perf_counter()
-    model, seconds = train(lever, cfg, outside, stats, steps, seed, device)
+    model, seconds = train(lever, cfg, outside, stats, steps, seed + lever.salt, device)
     logits = whole_logits(model, {name: images[name] for name in inside["image"]}, lever, stats, device)
-    counts = count(logits, images, dict(zip(inside["image"], inside["block"], strict=True)))
-    found = figures(counts["pixels"].sum(0), counts["objects"].sum(0))
-    found |= dict(lever=name, fold=fold, seed=seed, steps=steps, seconds=seconds)
-    stem = args.out / f"{name}-{fold}-{seed - lever.salt}"
+    stem = f"{args.out}/{name}-{fold}-{seed}"
     if args.keep:
         np.savez_compressed(
             f"{stem}-logits.npz", **{n: np.clip(v * 8, -127, 127).astype("i1") for n, v in logits.items()}
         )
-    save_counts(stem, counts, found)
+    record = dict(lever=name, fold=fold, seed=seed, steps=steps, seconds=seconds)
+    found = score(logits, images, inside, stem, record)
     found["evaluated"] = time.perf_counter() - began - seconds
     print(" ".join(f"{k} {v:.4f}" if isinstance(v, float) else f"{k} {v}" for k, v in found.items()), flush=True)
 
@@ -473,8 +471,7 @@ def gains(out: Path, base: str) -> pd.DataFrame:
     by_lever: dict[str, dict] = {}
     for file in sorted(out.glob("*.json")):
         record = json.loads(file.read_text(encoding="utf-8"))
-        salt = 0 if "|" in record["lever"] else lever_of(record["lever"]).salt
-        by_lever.setdefault(record["lever"], {})[record["fold"], record["seed"] - salt] = record
+        by_lever.setdefault(record["lever"], {})[record["fold"], record["seed"]] = record
     rows = []
     for name, of_lever in by_lever.items():
         common = sorted(set(of_lever) & set(by_lever.get(base, {})))
