@@ -212,7 +212,7 @@ BENCHES ?=
 bench: $(STAMP) $(BENCH_STAMP) ## what things cost beside plain ways and other libraries, to docs/benchmarks.md (needs make demo; two to three hours, nothing else running)
 	python -W ignore bench/report.py $(BENCHES)
 
-faults: $(STAMP) ## MINUTES=40: kills at random moments and other faults, on tiny data, written to docs/faults.md (two to three hours)
+faults: $(STAMP) ## MINUTES=40: kills at random moments and other faults, on tiny data, written to docs/faults.md (an hour and a half on two cores)
 	$(ISOLATED)
 	python -W ignore bench/faults.py --minutes $(MINUTES)
 

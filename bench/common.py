@@ -8,6 +8,7 @@ import json
 import math
 import multiprocessing
 import os
+import platform
 import statistics
 import sys
 import time
@@ -29,6 +30,14 @@ class Measured(NamedTuple):
     ours: float  # the first of the two: seconds, or MiB
     peer: float  # the second
     rounds: int = 1
+
+
+def processor() -> str:
+    "The name of this machine's processor."
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return named[0] if named else platform.processor()
 
 
 def wait_for_device() -> None:

@@ -3,7 +3,8 @@
 `make faults MINUTES=40` kills (SIGKILL, all of a process group) jobs on tiny data, at moments drawn between their start
 and a tenth beyond their usual end. The same command lets them go on, and is killed again; what is finished is compared
 with what an undisturbed job left, byte for byte but for what a clock wrote. Training and inference get MINUTES each,
-the other jobs a quarter of it. Then the tests of other faults are run. What is found is written to docs/faults.md.
+the other jobs a quarter of it; as many jobs as there are cores go at once. Then the tests of other faults are run.
+What is found is written to docs/faults.md.
 """
 
 import argparse
@@ -12,7 +13,6 @@ import datetime
 import hashlib
 import json
 import os
-import platform
 import random
 import re
 import signal
@@ -21,8 +21,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
+
+from common import processor
 
 from rts_nb.core.files import project_root, write_json
 
@@ -222,12 +225,13 @@ def run_tests(words: str) -> str:
     return ", ".join(counts) or f"exit status {done.returncode}"
 
 
-def document(outcomes: list[Outcome], others: dict[str, str], minutes: float) -> str:
+def document(outcomes: list[Outcome], others: dict[str, str], minutes: float, at_once: int) -> str:
     "docs/faults.md."
+    machine = f"{processor()}, {os.cpu_count()} cores, {at_once} jobs at once"
     lines = [
         "# Faults",
         "",
-        f"`make faults MINUTES={minutes:g}`, {datetime.date.today()}, {platform.machine()}, {os.cpu_count()} cores.",
+        f"`make faults MINUTES={minutes:g}`, {datetime.date.today()}, {machine}.",
         "Written by that command; how it kills and compares stands at the top of `bench/faults.py`.",
         "",
         "| killed | undisturbed, s | kills | went on to the end | left the same | lost a kill, s | did not go on |",
@@ -248,20 +252,24 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=40, help="of kills, for training and for inference each")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--only", nargs="*", help="jobs by their first word, such as training; no other faults then")
+    parser.add_argument("--at-once", type=int, default=os.cpu_count(), help="jobs; each is of one core")
     parser.add_argument("--out", default="docs/faults.md")
     given = parser.parse_args()
-    outcomes: list[Outcome] = []
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"RTS_RUNS": f"{folder}/runs", "RTS_CONFIG": "configs/test.yaml"}
-        for number, job in enumerate(jobs(Path(folder))):
-            if given.only and job.name.split()[0] not in given.only:
-                continue
-            place = Path(folder) / f"job-{number}"
+        chosen = [job for job in jobs(Path(folder)) if not given.only or job.name.split()[0] in given.only]
+
+        def kill(job: Job) -> Outcome:
+            place = Path(folder) / job.name.replace(" ", "-")
             place.mkdir()
-            outcomes.append(campaign(job, given.minutes * job.share, place, random.Random(f"{given.seed}-{job.name}")))
-            print(outcomes[-1], flush=True)
+            outcome = campaign(job, given.minutes * job.share, place, random.Random(f"{given.seed}-{job.name}"))
+            print(outcome, flush=True)
+            return outcome
+
+        with ThreadPoolExecutor(given.at_once) as pool:
+            outcomes = list(pool.map(kill, chosen))
     others = {} if given.only else {fault: run_tests(words) for fault, words in OTHER_FAULTS.items()}
-    Path(given.out).write_text(document(outcomes, others, given.minutes), encoding="utf-8")
+    Path(given.out).write_text(document(outcomes, others, given.minutes, given.at_once), encoding="utf-8")
     write_json(Path(given.out).with_suffix(".json"), dict(kills=[o._asdict() for o in outcomes], others=others))
     lost = [o.name for o in outcomes if o.refused or o.same < o.finished]
     return 1 if lost or any("failed" in said or "error" in said for said in others.values()) else 0

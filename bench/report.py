@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import yaml
-from common import RECORD
+from common import RECORD, processor
 
 from rts_nb.core.files import atomic, write_json
 
@@ -72,7 +72,7 @@ def cpu_facts() -> dict[str, Any]:
     memory = Path("/proc/meminfo").read_text(encoding="utf-8").split()[1]
     flags = fields.get("flags", "").split()
     return dict(
-        cpu=fields.get("model name", "unknown"),
+        cpu=processor(),
         flags=[flag for flag in FLAGS if flag in flags],
         memory_gib=round(int(memory) / 2**20, 1),
     )

@@ -13,7 +13,6 @@ import argparse
 import json
 import math
 import os
-import platform
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import shapely
+from common import processor
 
 from rts_nb.calibration.ensembles import calibration_of
 from rts_nb.core.files import atomic, project_root, write_json
@@ -215,14 +215,6 @@ def slopes(rows, key):
     "The growth of a figure between rows: 1 is as the number of scenes, 0 not at all."
     pairs = zip(rows, rows[1:], strict=False)
     return [math.log(b[key] / a[key]) / math.log(b["scenes"] / a["scenes"]) for a, b in pairs]
-
-
-def processor():
-    "The name of this machine's processor."
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.processor()
 
 
 def map_table(rows):
