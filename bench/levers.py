@@ -25,7 +25,6 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from rts_nb.losses import build_loss
 from rts_nb.networks.depthwise import cpu_operations
 from rts_nb.networks.models import build_model, make_ema, parameter_groups
 from rts_nb.predict.views import tta_logits
@@ -55,7 +54,6 @@ class Lever:
     steps: float = 1.0  # times those of the command
     zoom: float = 1.0  # images are enlarged by this before the network
     own_light: bool = False  # each image by its own mean and spread
-    instances: float = 0.0  # Dice of every slump by itself, this much of it
     mixup: bool = False  # half of the batches are blended, each window with its neighbour
     fixed_statistics: bool = False  # the encoder normalises by ImageNet's means and variances, as it came
     salt: int = 0  # added to the seed that a training begins from
@@ -64,7 +62,7 @@ class Lever:
 NO_COLOURS = "augment.brightness_p=0 augment.contrast_p=0 augment.saturation_p=0"
 HALF = "augment.brightness=0.06 augment.contrast=0.2 augment.saturation=0.35 augment.hue=0.03"
 BOUNDARY = "boundary.boundary_handling=ignore boundary.boundary_ignore_width=2"
-LITE = "model.encoder=tu-tf_efficientnet_lite{0} model.encoder_weights=weights/lite{0}.safetensors"
+LITE = "model.encoder=tu-tf_efficientnet_lite{0} model.encoder_weights=package:efficientnet-lite{0}"
 LEVERS: dict[str, Lever] = {
     "base": Lever(),
     "again": Lever(salt=1),
@@ -96,7 +94,7 @@ LEVERS: dict[str, Lever] = {
     "rotate-45": Lever("augment.rotate=45"),
     "elastic": Lever("augment.elastic_p=0.3"),
     "dice-per-image": Lever("loss.per_image=true"),
-    "instances": Lever(instances=0.5),
+    "slumps": Lever("loss.lambda_slump=0.5"),
     "cutmix": Lever("augment.cutmix_p=0.5"),
     "cutmix-1": Lever("augment.cutmix_p=1"),
     "mixup": Lever(mixup=True),
@@ -206,10 +204,7 @@ class Windows(Dataset):
         sample = dict(rgb=wide, extra=np.zeros((0, *wide_label.shape), "f4"), label=wide_label)
         sample = self.augment[size](sample, int(rng.integers(2**31)))
         target = soften(sample["label"], self.cfg.boundary)[None]
-        objects = np.zeros(target.shape, "i4")
-        if self.lever.instances:
-            objects = cv2.connectedComponents((sample["label"] == 1).astype("u1"))[1][None].astype("i4")
-        return dict(rgb=np.ascontiguousarray(sample["rgb"]), target=target, objects=objects)
+        return dict(rgb=np.ascontiguousarray(sample["rgb"]), target=target)
 
     def __getitems__(self, items):
         "The windows of a batch."
@@ -258,20 +253,6 @@ def blended(rgb, target, rng) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.lerp(rgb.float(), other.float(), share), blend
 
 
-def instance_dice(logits, target, objects) -> torch.Tensor:
-    "1 - Dice of each slump and the ground around it, averaged over slumps: small ones count as much as large ones."
-    p = logits.sigmoid() * (target != IGNORE)
-    losses = []
-    for k in range(len(objects)):
-        for number in range(1, int(objects[k].max()) + 1):
-            own = objects[k] == number
-            near = torch.nn.functional.max_pool2d(own[None].float(), 15, 1, 7)[0] > 0
-            known = near & (own | (objects[k] == 0))
-            overlap = 2 * (p[k] * own).sum() + 1
-            losses.append(1 - overlap / ((p[k] * known).sum() + own.sum() + 1))
-    return torch.stack(losses).mean() if losses else logits.sum() * 0
-
-
 def train(lever: Lever, cfg, images, stats, steps: int, seed: int, device):
     "The averaged network after `steps` steps, and the seconds they took."
     torch.manual_seed(seed)
@@ -279,9 +260,7 @@ def train(lever: Lever, cfg, images, stats, steps: int, seed: int, device):
     groups = parameter_groups(model)
     optimizer = torch.optim.AdamW(groups, lr=1e-3, weight_decay=cfg.optimizer.weight_decay)
     ema = make_ema(model, cfg.ema.decay)
-    loss = build_loss(
-        cfg.loss.name, **{k: v for k, v in cfg.loss.model_dump().items() if k != "name" and v is not None}
-    )
+    loss = cfg.loss.build()
     loss.check_targets = False
     data = Windows(images, lever, cfg, seed)
     workers = int(os.environ.get("LEVER_WORKERS", 1))
@@ -295,7 +274,7 @@ def train(lever: Lever, cfg, images, stats, steps: int, seed: int, device):
     rng = np.random.default_rng([seed, 11])
     started = time.perf_counter()
     for step, batch in enumerate(loader):
-        rgb, target, objects = (batch[name] for name in ("rgb", "target", "objects"))
+        rgb, target = batch["rgb"], batch["target"]
         rates = learning_rates(cfg, step / steps * cfg.train.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rates[group["name"]]
@@ -306,8 +285,6 @@ def train(lever: Lever, cfg, images, stats, steps: int, seed: int, device):
         with torch.autocast(device.type, torch.bfloat16), fast:
             logits = logits_of(model, rgb, lever, stats)
         value = loss(logits, target)
-        if lever.instances:
-            value = value + lever.instances * instance_dice(logits, target, objects.to(device))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), cfg.optimizer.clip_norm, foreach=True)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['WEIGHT_MODES', 'LOSSES', 'Weight', 'Pixels', 'WeightMode', 'split_valid', 'MaskedLoss', 'sum_over_ranks',
            'pixel_mean', 'class_weight', 'PixelLoss', 'BalancedBCE', 'Focal', 'soft_counts', 'Tversky', 'FocalDice',
-           'loss_parameters', 'build_loss', 'LossConfig', 'parameters_used']
+           'dice_of_slumps', 'numbered_slumps', 'loss_parameters', 'build_loss', 'LossConfig', 'parameters_used']
 
 # %% ../nbs/10_losses.ipynb #dc5f354b
 import difflib
@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import nn
@@ -21,6 +22,7 @@ from torch.nn.functional import logsigmoid
 
 from .core.jobs import rank_and_world
 from .core.section import Section
+from .tiles.augment import number_slumps
 
 # %% ../nbs/10_losses.ipynb #46455ab4
 def _check_targets(target: torch.Tensor, dtype: torch.dtype, ignore_index: int) -> None:
@@ -64,6 +66,8 @@ class MaskedLoss(nn.Module):
     Set `check_targets` to False where targets are known to be 0 … 1 or ignored, and the check would wait for a GPU.
     """
 
+    lambda_slump = 0.0  # weight of `dice_of_slumps`, which looks at slumps one by one
+
     def __init__(self, ignore_index=255):
         super().__init__()
         self.ignore_index = ignore_index
@@ -73,11 +77,20 @@ class MaskedLoss(nn.Module):
         "The loss of what `split_valid` gives: a scalar."
         raise NotImplementedError
 
-    def forward(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        logits: torch.Tensor,
+        target: torch.Tensor,
+        slumps: torch.Tensor | None = None,  # of `number_slumps`, (N, 1, H, W) on the CPU; None: found where needed
+    ) -> torch.Tensor:
         "Scalar loss, fp32 (fp64 for fp64 logits), also under autocast."
         with torch.autocast(logits.device.type, enabled=False):
             x, t, valid = split_valid(logits, target, self.ignore_index, self.check_targets)
-            return self.formula(x, t, valid)
+            loss = self.formula(x, t, valid)
+            if not self.lambda_slump:
+                return loss
+            slumps = numbered_slumps(target) if slumps is None else slumps
+            return loss + self.lambda_slump * dice_of_slumps(x, t, valid, slumps)
 
     def set_counts(self, n_background: float, n_rts: float) -> None:
         "The pixels of each class in training now: nothing to do for a loss that has no class weight."
@@ -270,6 +283,7 @@ class FocalDice(Focal):
         self,
         lambda_focal=1.0,  # weight of the focal part
         lambda_dice=1.0,  # weight of the Dice part
+        lambda_slump=0.0,  # weight of the Dice of each slump by itself
         gamma=2.0,  # of the focal part
         alpha=0.25,  # of the focal part
         eps=1.0,  # of the Dice part, pixels
@@ -280,14 +294,44 @@ class FocalDice(Focal):
         ignore_index=255,
     ):
         super().__init__(gamma, alpha, pos_weight, n_background, n_rts, ignore_index)
-        _check_at_least_zero(lambda_focal=lambda_focal, lambda_dice=lambda_dice)
-        self.lambda_focal, self.lambda_dice = lambda_focal, lambda_dice
+        _check_at_least_zero(lambda_focal=lambda_focal, lambda_dice=lambda_dice, lambda_slump=lambda_slump)
+        self.lambda_focal, self.lambda_dice, self.lambda_slump = lambda_focal, lambda_dice, lambda_slump
         self.dice = Tversky(0.5, 0.5, eps / 2, per_image)
 
     def formula(self, x: torch.Tensor, t: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
         focal = super().formula(x, t, valid)
         dice = self.dice.formula(x, t, valid)
         return self.lambda_focal * focal + self.lambda_dice * dice
+
+# %% ../nbs/10_losses.ipynb #5bc1a32e
+def dice_of_slumps(
+    x: torch.Tensor,  # logits (N, 1, H, W)
+    t: torch.Tensor,  # probability of RTS, likewise; 0 where not valid
+    valid: torch.Tensor,
+    slumps: torch.Tensor,  # int, likewise: which slump a pixel counts for, from 1 in each image; 0: none
+    eps=1.0,  # pixels
+) -> torch.Tensor:
+    "1 - Dice of each slump, averaged over those with a valid pixel: a scalar; 0 if there is none."
+    most = int(slumps.max())  # on the CPU, where it comes from: no GPU is waited for
+    first = torch.arange(len(slumps)).view(-1, 1, 1, 1) * most
+    numbers = torch.where(slumps > 0, slumps + first, 0).flatten().to(x.device, non_blocking=True)
+    p = torch.where(valid, x.sigmoid(), 0)
+    of_pixels = torch.stack([p * t, p + t, t], -1).view(-1, 3)
+    sums = of_pixels.new_zeros(len(slumps) * most + 1, 3).index_add(0, numbers, of_pixels)
+    tp, both, rts = sums[1:].unbind(1)
+    is_there = rts > 0
+    losses = torch.where(is_there, 1 - (2 * tp + eps) / (both + eps), 0)
+    total, n = sum_over_ranks(losses.sum(), is_there.sum())
+    return total / n.clamp(min=1)
+
+# %% ../nbs/10_losses.ipynb #4e94cfe5
+def numbered_slumps(
+    target: torch.Tensor,  # (N, 1, H, W) or (H, W)
+) -> torch.Tensor:
+    "The slumps of each image, numbered from 1, with the ground around them: (N, 1, H, W) int32, on the CPU."
+    height, width = target.shape[-2:]
+    images = target.detach().float().cpu().view(-1, height, width).numpy()
+    return torch.from_numpy(np.stack([number_slumps(image) for image in images]))[:, None]
 
 # %% ../nbs/10_losses.ipynb #13475e7a
 LOSSES: dict[str, type[MaskedLoss]] = {
@@ -333,6 +377,7 @@ class LossConfig(Section):
     eps: Annotated[float, Field(gt=0, le=1e9)] | None = None  # tversky, focal_dice: pixels
     lambda_focal: Weight | None = None  # focal_dice
     lambda_dice: Weight | None = None  # focal_dice
+    lambda_slump: Weight | None = None  # focal_dice: Dice of each slump by itself
     mode: WeightMode | None = None  # balanced_bce
     pos_weight: Weight | WeightMode | None = None  # focal, focal_dice
     n_background: Pixels | None = None  # balanced_bce and pos_weight: pixels in training, if not to be counted

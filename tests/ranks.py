@@ -60,8 +60,10 @@ def loss_gradients() -> dict[str, list[float]]:
     target[0] = 255  # one process has fewer valid pixels than the other
     part = slice(4 * rank // world, 4 * (rank + 1) // world)
     gradients = {}
-    for name in LOSSES:
-        loss, net = build_loss(name), linear_map()
+    sections = {name: dict(name=name) for name in LOSSES}
+    sections["with slumps"] = dict(name="focal_dice", lambda_slump=1.0)
+    for name, section in sections.items():
+        loss, net = build_loss(**section), linear_map()
         loss.set_counts(n_background=100, n_rts=20)
         loss(net(x[part]), target[part]).backward()
         if world > 1:

@@ -89,6 +89,7 @@ BAD = {
     "loss.alpha": "-0.1 1.5",
     "loss.lambda_focal": "-1",
     "loss.lambda_dice": "-1 inf",
+    "loss.lambda_slump": "-1 inf",
     "loss.eps": "0 -1",
     "loss.pos_weight": "-1 cubic",
     "loss.n_background": "-1 5",

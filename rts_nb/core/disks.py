@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['BUCKET_PROGRAMS', 'URL_OF_STORE', 'OF_DISKS', 'MAKE_ROOM', 'Mount', 'mount_table', 'unescape_octal', 'parse_mounts',
-           'mount_of', 'bucket_program', 'describe_bucket', 'check_on_disk', 'read_fault', 'explain_read_errors',
-           'explain_disk_errors']
+           'mount_of', 'bucket_program', 'describe_bucket', 'check_on_disk', 'read_fault', 'read_reason',
+           'explain_read_errors', 'explain_disk_errors']
 
 # %% ../../nbs/core/01_disks.ipynb #98cc613b
 import contextlib
@@ -140,6 +140,11 @@ def read_fault(path: str | os.PathLike) -> str:
     return ""
 
 
+def read_reason(path: str | os.PathLike, error: Exception) -> str:
+    "Why a file cannot be read: what the system says of it, else what the library's error does."
+    return read_fault(path) or first_line(error)[:160] or type(error).__name__
+
+
 @contextlib.contextmanager
 def explain_read_errors(
     path: str | os.PathLike,
@@ -150,10 +155,9 @@ def explain_read_errors(
     try:
         yield
     except errors as error:
-        reason = read_fault(path) or first_line(error)[:160] or type(error).__name__
-        raise DataError(f"{show_path(path)} cannot be read ({reason}); {way_out}") from None
+        raise DataError(f"{show_path(path)} cannot be read ({read_reason(path, error)}); {way_out}") from None
 
-
+# %% ../../nbs/core/01_disks.ipynb #7db7d49e
 @contextlib.contextmanager
 def explain_disk_errors(folder: str | os.PathLike) -> Iterator[None]:
     "RunError in place of the system's error where the disk of a folder, or of the file that the error names, fails."

@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from ..core.files import ConfigError, RunError, apply_umask, nearest_hint, show_path
 from ..core.section import Section
-from .pretrained import load_encoder, pretrained_weights
+from .pretrained import PACKAGE_SOURCES, load_encoder, pretrained_weights
 
 # %% ../../nbs/networks/01_models.ipynb #ddb64f84
 Architecture = Literal["unetplusplus", "unet", "segformer", "dpt", "fpn", "deeplabv3plus"]
@@ -68,10 +68,12 @@ def network_stride(
 
 # %% ../../nbs/networks/01_models.ipynb #8f3224fe
 def check_weights_source(source: str) -> str:
-    "`source`; ValueError unless it is imagenet, the package, or named like a file of weights."
-    if source in ("imagenet", "package:efficientnet-lite0") or Path(source).suffix:
+    "`source`; ValueError unless it is imagenet, a package, or named like a file of weights."
+    if source in ("imagenet", *PACKAGE_SOURCES) or Path(source).suffix:
         return source
-    allowed = "imagenet (hub), package:efficientnet-lite0, a file (.safetensors, .pth), or null for random weights"
+    allowed = (
+        "imagenet (hub), package:efficientnet-lite0 (or 1, 2), a file (.safetensors, .pth), or null: random weights"
+    )
     raise ValueError(f"{source!r} is no source of weights; expected {allowed}")
 
 # %% ../../nbs/networks/01_models.ipynb #a88897b9

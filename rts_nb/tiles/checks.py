@@ -23,7 +23,8 @@ import rasterio
 from pyproj import Transformer
 from scipy import ndimage
 
-from ..core.files import DataError, first_line, is_virtual, resolve, show_path
+from ..core.disks import read_reason
+from ..core.files import DataError, is_virtual, resolve, show_path
 from ..core.jobs import threaded_map
 from .channels import CHANNEL_RANGES, outside_range
 from rts_nb.tiles.layout import (
@@ -165,8 +166,7 @@ def _read_file(path: str) -> TileFile:
             pixels = f.read()
             return TileFile(pixels, f.crs, f.transform, f.nodatavals, no_data_pixels(f, pixels))
     except rasterio.errors.RasterioError as error:
-        reason = first_line(error).replace(str(path), "it")
-        raise DataError(f"cannot be read ({reason})") from None
+        raise DataError(f"cannot be read ({read_reason(path, error).replace(str(path), 'it')})") from None
 
 # %% ../../nbs/tiles/13_checks.ipynb #deda6563
 def file_digest(file: TileFile) -> str:

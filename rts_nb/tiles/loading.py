@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..core.files import ConfigError
 from ..core.section import BatchSize, Epochs, Section
-from .augment import Augment, AugmentConfig, BoundaryConfig, cutmix, soften
+from .augment import Augment, AugmentConfig, BoundaryConfig, cutmix, number_slumps, soften
 from .layout import DataConfig, read_tile
 from .statistics import normalize
 
@@ -190,12 +190,12 @@ def _stacked(sample: dict) -> np.ndarray:
 def _as_tensors(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
 
-
+# %% ../../nbs/tiles/16_loading.ipynb #fcf95f69
 class TrainTiles(Dataset):
     """Training samples by key (index, epoch, position).
 
     `rgb` (3, H, W) uint8; `extra` (k, H, W) float32, of the extra channels; `target` (1, H, W) float32, 0 … 1, 255
-    where ignored; `index` of the tile."""
+    where ignored; `index` of the tile. With `numbered`, `slumps` (1, H, W) int32 too: `number_slumps` of the target."""
 
     def __init__(
         self,
@@ -205,13 +205,14 @@ class TrainTiles(Dataset):
         augment: AugmentConfig,
         boundary: BoundaryConfig,
         seed: int,
+        numbered=False,
     ):
         self.root = root
         self.ids = list(tiles["Tile_id"])
         self.data = data
         self.augment = Augment(augment, data.tile_size)
         self.boundary = boundary
-        self.seed = seed
+        self.seed, self.numbered = seed, numbered
 
     def __len__(self):
         return len(self.ids)
@@ -226,13 +227,14 @@ class TrainTiles(Dataset):
     def batch(self, keys: Sequence[Key]) -> list[dict]:
         "The samples of a batch, which may hold squares of each other (`augment.cutmix_p`)."
         _, epoch, position = keys[0]
-        cfg = self.augment.cfg
-        p = cfg.cutmix_p if cfg.enabled else 0.0
-        mixed = cutmix([self.arrays(key) for key in keys], p, [self.seed, epoch, position])
+        share = self.augment.cfg.mixed_share
+        mixed = cutmix([self.arrays(key) for key in keys], share, [self.seed, epoch, position])
+        for arrays in mixed if self.numbered else []:
+            arrays["slumps"] = number_slumps(arrays["target"][0])[None]
         return [_as_tensors(arrays) | dict(index=index) for (index, *_), arrays in zip(keys, mixed, strict=True)]
 
     def __getitem__(self, key: Key) -> dict:
-        return _as_tensors(self.arrays(key)) | dict(index=key[0])
+        return self.batch([key])[0]
 
     __getitems__ = batch  # a DataLoader calls it with the keys of a batch
 

@@ -208,6 +208,7 @@ def step_bytes(cfg: Config, model: torch.nn.Module, tiles: int, precision: str) 
     "Bytes of a training step on so many tiles at once, with weights and optimiser."
     loss = cfg.loss.build(n_background=1.0, n_rts=1.0)
     loss.check_targets = False
+    loss.lambda_slump = 0.0  # it asks for values; eight numbers a pixel, of some thousand that the network keeps
     deterministic = cfg.reproducibility.deterministic
     step = training_bytes(model, tiles, cfg.data.tile_size, precision, deterministic, loss)
     return fixed_bytes(model) + step.peak

@@ -68,7 +68,7 @@ def add_gradients(trainer: Any, part: dict, share: float, is_last: bool) -> torc
     waits = is_last or trainer.world == 1  # several processes add their gradients up once, after the last part
     with contextlib.nullcontext() if waits else trainer.parallel.no_sync():
         logits, target = trainer.forward(part)
-        loss = trainer.loss(logits, target)  # in float32 at least
+        loss = trainer.loss(logits, target, part.get("slumps"))  # in float32 at least
         if share != 1:
             loss = loss * share
         trainer.scaler.scale(loss).backward()

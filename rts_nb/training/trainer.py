@@ -344,7 +344,8 @@ class TrainingState(Progress):
 def loader_of(trainer: Any) -> Any:
     "The loader of a trainer's training tiles."
     cfg, train = trainer.cfg, trainer.tiles[trainer.tiles["split"] == "train"]
-    data = TrainTiles(trainer.root, train, cfg.data, cfg.augment, cfg.boundary, cfg.seed)
+    numbered = trainer.loss.lambda_slump > 0
+    data = TrainTiles(trainer.root, train, cfg.data, cfg.augment, cfg.boundary, cfg.seed, numbered)
     return train_loader(data, train["positive"], cfg.sampling, cfg.loader, trainer.rank, trainer.world)
 
 
