@@ -81,7 +81,7 @@ LEVERS: dict[str, Lever] = {
     "twice": Lever(steps=4),  # of the recipe's steps
     "two-thirds": Lever(steps=4 / 3),
     "batch-8": Lever(batch=8, steps=2),
-    "recipe": Lever(f"{BOUNDARY} {HALF}", batch=8, steps=2),  # of configs/public.yaml
+    "recipe": Lever(f"{BOUNDARY} {HALF}", batch=8, steps=2),  # configs/public.yaml before it took slumps and lite2
     "boundary-2": Lever(BOUNDARY),
     "soft-1": Lever("boundary.boundary_handling=soft_labels boundary.soft_label_width=1"),
     "soft-2": Lever("boundary.boundary_handling=soft_labels boundary.soft_label_width=2"),
