@@ -217,12 +217,13 @@ OTHER_FAULTS = {
 
 
 def run_tests(words: str) -> str:
-    "What pytest's last line says of these tests."
+    "What pytest's last line says of these tests, and the names of those that fail."
     command = [sys.executable, "-m", "pytest", "-q", "--no-header", *words.split()]
     with_long_ones = os.environ | dict(RTS_LONG="1")
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=with_long_ones)
     counts = re.findall(r"\d+ (?:passed|failed|skipped|xfailed|error)", done.stdout.strip().splitlines()[-1])
-    return ", ".join(counts) or f"exit status {done.returncode}"
+    failed = re.findall(r"^FAILED \S+::(\S+)", done.stdout, re.MULTILINE)
+    return ", ".join([*counts, *failed]) or f"exit status {done.returncode}"
 
 
 def document(outcomes: list[Outcome], others: dict[str, str], minutes: float, at_once: int) -> str:
